@@ -1,0 +1,177 @@
+"""Checks the arguments of the ops and resolves them, so that the equations can be read alone."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Padding = str | int | Sequence[int | tuple[int, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+  """A sliding window, resolved: one entry for each spatial dimension."""
+
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+  padding: tuple[tuple[int, int], ...]
+  dilation: tuple[int, ...]
+  output: tuple[int, ...]  # how many positions the window takes
+
+
+def resolve_window(
+  spatial: tuple[int, ...],
+  shape: Sequence[int],
+  strides: int | Sequence[int],
+  padding: Padding,
+  dilation: int | Sequence[int] = 1,
+  *,
+  shape_name: str,
+  dilation_name: str = 'kernel_dilation',
+) -> Window:
+  """Returns the `Window` that these arguments describe over an input of size `spatial`.
+
+  Raises:
+    ValueError: naming the argument (`shape_name` is what the caller calls `shape`), its value and
+      what would be right.
+  """
+  rank = len(spatial)
+  shape = per_dimension(shape_name, shape, rank)
+  strides = per_dimension('strides', strides, rank)
+  dilation = per_dimension(dilation_name, dilation, rank)
+  reach = tuple((w - 1) * d + 1 for w, d in zip(shape, dilation, strict=True))
+  pads = _padding_pairs(padding, spatial, reach, strides)
+  padded = tuple(n + low + high for n, (low, high) in zip(spatial, pads, strict=True))
+  if any(r > n for r, n in zip(reach, padded, strict=True)):
+    raise ValueError(
+      f'{shape_name} {shape} with dilation {dilation} spans {reach} and is larger than the padded '
+      f'input {padded}: use a smaller window, a larger input or more padding'
+    )
+  output = tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, strides, strict=True))
+  return Window(shape, strides, pads, dilation, output)
+
+
+def per_dimension(name: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
+  """Returns `value` as `rank` positive integers; one integer stands for all dimensions."""
+  values = (value,) * rank if _is_integer(value) else value
+  if not _is_sequence(values) or not all(_is_integer(v) for v in values):
+    raise ValueError(f'{name} must be an integer or a sequence of integers, got {value!r}')
+  if len(values) != rank:
+    raise ValueError(
+      f'{name} {value!r} has {len(values)} entries and the input has {rank} spatial dimensions: '
+      'give one entry for each'
+    )
+  if any(v < 1 for v in values):
+    raise ValueError(f'{name} must be at least 1 in every dimension, got {value!r}')
+  return tuple(int(v) for v in values)
+
+
+def _padding_pairs(
+  padding: Padding, spatial: tuple[int, ...], reach: tuple[int, ...], strides: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+  expected = "'SAME', 'VALID', an integer, or one (low, high) pair for each spatial dimension"
+  if isinstance(padding, str):
+    if padding not in ('SAME', 'VALID'):
+      raise ValueError(f'padding must be {expected}; got {padding!r}')
+    return tuple(lax.padtype_to_pads(spatial, reach, strides, padding))
+  entries = (padding,) * len(spatial) if _is_integer(padding) else padding
+  if not _is_sequence(entries) or len(entries) != len(spatial):
+    raise ValueError(f'padding must be {expected} (here {len(spatial)}); got {padding!r}')
+  pairs = tuple((e, e) if _is_integer(e) else e for e in entries)
+  if not all(_is_sequence(e) and len(e) == 2 and all(map(_is_integer, e)) for e in pairs):
+    raise ValueError(f'padding must be {expected}; got {padding!r}')
+  if any(n < 0 for pair in pairs for n in pair):
+    raise ValueError(f'padding must not be negative, got {padding!r}: crop the input instead')
+  return tuple((int(low), int(high)) for low, high in pairs)
+
+
+def as_floating(name: str, value: jax.typing.ArrayLike) -> jax.Array:
+  """Returns `value` as an array, or raises ValueError if its dtype is not floating."""
+  array = jnp.asarray(value)
+  if not jnp.issubdtype(array.dtype, jnp.floating):
+    raise ValueError(
+      f'{name} must be floating, got dtype {array.dtype}: convert it, e.g. '
+      f'{name}.astype(jnp.float32)'
+    )
+  return array
+
+
+def check_images(x: jax.Array) -> tuple[int, ...]:
+  """Returns the spatial shape of `x: [batch, *spatial, features]`, which has 1 to 3 dimensions."""
+  if not 3 <= x.ndim <= 5:
+    raise ValueError(
+      f'x must be [batch, *spatial, features] with one to three spatial dimensions, got shape '
+      f'{x.shape}' + (': add a batch dimension, x[None]' if x.ndim == 2 else '')
+    )
+  return x.shape[1:-1]
+
+
+def check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
+  """Checks `kernel: [*window, in // groups, out]` against `x: [batch, *spatial, in]`."""
+  if kernel.ndim != x.ndim:
+    raise ValueError(
+      f'kernel must be [*window, in // feature_group_count, out] with {x.ndim - 2} window '
+      f'dimensions to match x of shape {x.shape}, got shape {kernel.shape}'
+    )
+  if not _is_integer(groups) or groups < 1:
+    raise ValueError(f'feature_group_count must be a positive integer, got {groups!r}')
+  features, out = x.shape[-1], kernel.shape[-1]
+  for name, size in ((f'the {features} input features', features), (f'the {out} kernels', out)):
+    if size % groups:
+      raise ValueError(f'feature_group_count {groups} does not divide {name}')
+  if kernel.shape[-2] != features // groups or not features:
+    raise ValueError(
+      f'kernel of shape {kernel.shape} takes {kernel.shape[-2]} features in each group, but x of '
+      f'shape {x.shape} with feature_group_count {groups} has {features // groups}'
+    )
+
+
+def as_scalar_or_features(
+  name: str, value: jax.typing.ArrayLike, out: int, dtype: jnp.dtype, *, positive: bool
+) -> jax.Array:
+  """Returns `value`, a scalar or `[out]`, as a `dtype` array that broadcasts against `[..., out]`.
+
+  Values that are known now (Python numbers, NumPy and un-traced JAX arrays) must be positive, or
+  at least 0 where `positive` is false; traced values are not looked at.
+  """
+  array = jnp.asarray(value, dtype)
+  if array.shape not in ((), (out,)):
+    raise ValueError(f'{name} must be a scalar or [{out}] (one for each kernel), got {array.shape}')
+  if not isinstance(array, jax.core.Tracer):
+    known = np.asarray(array)
+    if not np.all(known > 0 if positive else known >= 0):
+      bound = 'greater than 0' if positive else 'at least 0'
+      raise ValueError(f'{name} must be {bound}, got {value}')
+  return array
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
+  """Returns `value` if it is one of `choices`; else raises ValueError with the nearest one."""
+  if value not in choices:
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ''
+    raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {value!r}{hint}')
+  return value
+
+
+def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
+  """Returns float64 if any array is float64, else float32: what norms and powers are taken in."""
+  return jnp.promote_types(jnp.result_type(*(a.dtype for a in arrays)), jnp.float32)
+
+
+def window_size(window: Window) -> int:
+  """Returns how many positions one window covers."""
+  return math.prod(window.shape)
+
+
+def _is_integer(value: object) -> bool:
+  return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_sequence(value: object) -> bool:
+  return isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,0 +1,88 @@
+"""The oracle: similarity and pooling over patches that are really there, written to be read.
+
+Every patch is materialised by `lax.conv_general_dilated_patches`, at the highest precision. That
+takes about `prod(window)` times the memory of the image and is several times slower than the other
+methods, but every line is a line of the definition.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from scs_jax.ops import arguments
+from scs_jax.ops.arguments import Window
+from scs_jax.ops.sharpening import sharpen
+from scs_jax.ops.windows import LAYOUTS, safe_sqrt
+
+
+def similarity(
+  x: jax.Array,
+  kernel: jax.Array,
+  p: jax.Array,
+  q: jax.Array,
+  kernel_q: jax.Array,
+  window: Window,
+  groups: int,
+  dtype: jnp.dtype,
+) -> jax.Array:
+  """Sharpened cosine similarity of patches, arguments already checked.
+
+  Args:
+    x: `[batch, *spatial, in]`.
+    kernel: `[*window, in // groups, out]`.
+    p: scalar or `[out]`, like `q` and `kernel_q`.
+    q: added to the norm of the patch.
+    kernel_q: added to the norm of the kernel.
+    window: the resolved window.
+    groups: how many groups the features are split into.
+    dtype: of everything that is computed.
+
+  Returns:
+    `[batch, *output, out]`, `dtype`.
+  """
+  out = kernel.shape[-1]
+  s = patches(x.astype(dtype), window)  # [batch, *output, in, taps]
+  s = s.reshape(*s.shape[:-2], groups, 1, -1)  # [batch, *output, groups, 1, in // groups * taps]
+  k = jnp.moveaxis(kernel.astype(dtype).reshape(-1, *kernel.shape[-2:]), 0, 1)
+  k = k.reshape(-1, out).T.reshape(groups, out // groups, -1)  # each kernel laid out as its patch
+  k = lax.expand_dims(k, range(s.ndim - 3))
+
+  dot = (s * k).sum(-1)
+  q, kernel_q = (jnp.broadcast_to(v, (out,)).reshape(k.shape[:-1]) for v in (q, kernel_q))
+  denominator = (_norm(s) + q) * (_norm(k) + kernel_q)
+  c = jnp.where(denominator > 0, dot / jnp.where(denominator > 0, denominator, 1), 0)
+  c = c.reshape(*c.shape[:-2], out)
+  return sharpen(c + lax.stop_gradient(jnp.clip(c, -1, 1) - c), p)
+
+
+def abs_max_pool(
+  x: jax.Array, window_shape: tuple[int, ...], strides: tuple[int, ...], padding: arguments.Padding
+) -> jax.Array:
+  """As `scs_jax.abs_max_pool`, for `x: [batch, *spatial, features]`."""
+  window = arguments.resolve_window(
+    x.shape[1:-1], window_shape, strides, padding, shape_name='window_shape'
+  )
+  s = patches(x, window)  # [batch, *output, features, taps]
+  inside = patches(jnp.ones_like(x), window)
+  magnitude = jnp.where(inside > 0, jnp.abs(s), -1)
+  largest = magnitude == magnitude.max(-1, keepdims=True)
+  winner = jnp.where(largest, jnp.sign(s), -2).argmax(-1, keepdims=True)  # first, positive first
+  return jnp.take_along_axis(s, winner, -1)[..., 0]
+
+
+def patches(x: jax.Array, window: Window) -> jax.Array:
+  """Returns every patch of `x: [batch, *spatial, in]`: `[batch, *output, in, taps]`."""
+  flat = lax.conv_general_dilated_patches(
+    x,
+    window.shape,
+    window.strides,
+    window.padding,
+    rhs_dilation=window.dilation,
+    dimension_numbers=LAYOUTS[len(window.shape)],
+    precision=lax.Precision.HIGHEST,
+  )
+  return flat.reshape(*flat.shape[:-1], x.shape[-1], -1)
+
+
+def _norm(x: jax.Array) -> jax.Array:
+  return safe_sqrt(jnp.square(x).sum(-1))

@@ -1,0 +1,100 @@
+"""Soft cosine similarity: patch features that are alike count as alike."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from scs_jax.ops import arguments, windows
+from scs_jax.ops.scs import cosine
+from scs_jax.ops.sharpening import sharpen
+
+
+def soft_cosine_similarity(
+  x: jax.Array,
+  kernel: jax.Array,
+  mixing: jax.Array,
+  p: jax.typing.ArrayLike = 1.0,
+  q: jax.typing.ArrayLike = 0.0,
+  *,
+  kernel_q: jax.typing.ArrayLike | None = None,
+  strides: int | tuple[int, ...] = 1,
+  padding: arguments.Padding = 'SAME',
+  kernel_dilation: int | tuple[int, ...] = 1,
+  feature_group_count: int = 1,
+  precision: lax.PrecisionLike = None,
+) -> jax.Array:
+  r"""Sharpened cosine similarity in which the features of a patch are not orthogonal.
+
+  .. math::
+    y = \operatorname{sign}(c)\,|c|^p, \qquad
+    c = \frac{s^\top M k}{(\sqrt{s^\top M s} + q)(\sqrt{k^\top M k} + q_k)}, \qquad M = A A^\top
+
+  With `mixing` the identity this is `sharpened_cosine_similarity`. Because `M` is a product, `s`
+  and `k` are compared after both are multiplied by :math:`A^\top`, and no patch is materialised.
+
+  Args:
+    x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
+    kernel: `[*window, in // feature_group_count, out]`, floating.
+    mixing: `[prod(window) * in // feature_group_count, rank]`, the factor `A`; its rows are in the
+      order of `kernel.reshape(-1, out)`, and every group uses the same.
+    p: sharpening exponent, a scalar or `[out]`, greater than 0.
+    q: added to the norm of the patch, a scalar or `[out]`, at least 0.
+    kernel_q: added to the norm of the kernel, like `q`; None means `q`.
+    strides: step of the window, an integer or one for each spatial dimension.
+    padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
+    kernel_dilation: step between the positions inside a window.
+    feature_group_count: number of groups the features are split into.
+    precision: of the products, as for `lax.conv_general_dilated`.
+
+  Returns:
+    `[batch, *spatial', out]`, dtype of `x`, within [-1, 1].
+
+  Raises:
+    ValueError: naming the argument, its value and what would be right.
+
+  References:
+    Sidorov et al., 2014: Soft Similarity and Soft Cosine Measure.
+
+  Example:
+    >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
+    >>> scs_jax.soft_cosine_similarity(x, kernel, jnp.eye(27), p=2.0).shape
+    (1, 8, 8, 4)
+  """
+  x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
+  mixing = arguments.as_floating('mixing', mixing)
+  groups, out = feature_group_count, kernel.shape[-1]
+  spatial = arguments.check_images(x)
+  arguments.check_kernel(x, kernel, groups)
+  window = arguments.resolve_window(
+    spatial, kernel.shape[:-2], strides, padding, kernel_dilation, shape_name='the kernel window'
+  )
+  features = kernel.size // out
+  if mixing.ndim != 2 or mixing.shape[0] != features:
+    raise ValueError(
+      f'mixing must be [{features}, rank] for a kernel of shape {kernel.shape}, got {mixing.shape}'
+    )
+  dtype = arguments.accumulation_dtype(x, kernel, mixing)
+  p = arguments.as_scalar_or_features('p', p, out, dtype, positive=True)
+  q = arguments.as_scalar_or_features('q', q, out, dtype, positive=False)
+  if kernel_q is None:
+    kernel_q = q
+  kernel_q = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
+
+  rank = mixing.shape[1]
+  common = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), mixing.dtype)
+  s, k, a = x.astype(common), kernel.astype(common), mixing.astype(common)
+  # A patch times A is a convolution whose kernels are the columns of A, the same in every group.
+  columns = jnp.tile(a.reshape(*kernel.shape[:-1], rank), groups)
+  s = windows.correlate(
+    s, columns, window, groups, method='convolution', precision=precision, dtype=dtype
+  )
+  s = s.reshape(*s.shape[:-1], groups, rank)
+  k = jnp.einsum(
+    'fr,fo->ro', a, k.reshape(-1, out), precision=precision, preferred_element_type=dtype
+  )
+  dot = jnp.einsum(
+    '...gr,rgo->...go', s, k.reshape(rank, groups, -1), precision=precision
+  )
+  s_norm, k_norm = (windows.safe_sqrt(jnp.square(v).sum(i)) for v, i in ((s, -1), (k, 0)))
+  c = cosine(dot.reshape(*dot.shape[:-2], out), s_norm, k_norm, q, kernel_q)
+  return sharpen(c, p).astype(x.dtype)

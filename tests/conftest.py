@@ -1,0 +1,12 @@
+"""Eight CPU devices for every test, and JAX's strictest arithmetic where it can be had."""
+
+import pathlib
+import sys
+
+import jax
+
+jax.config.update('jax_platforms', 'cpu')
+jax.config.update('jax_num_cpu_devices', 8)
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # so that tests share oracles.py
