@@ -4,8 +4,15 @@ The ops are plain functions on arrays; `scs_jax.nnx` and `scs_jax.linen` wrap th
 training loop and what it needs (`scs_jax.train`, …) are not imported here.
 """
 
+from scs_jax.layers import linen, nnx
 from scs_jax.ops import abs_max_pool, sharpened_cosine_similarity, soft_cosine_similarity
 
 __version__ = '0.1.0'
 
-__all__ = ['abs_max_pool', 'sharpened_cosine_similarity', 'soft_cosine_similarity']
+__all__ = [
+  'abs_max_pool',
+  'linen',
+  'nnx',
+  'sharpened_cosine_similarity',
+  'soft_cosine_similarity',
+]

@@ -1,8 +1,6 @@
 """Checks the arguments of the ops and resolves them, so that the equations can be read alone."""
 
 import dataclasses
-import difflib
-import math
 from collections.abc import Sequence
 
 import jax
@@ -150,23 +148,9 @@ def as_scalar_or_features(
   return array
 
 
-def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
-  """Returns `value` if it is one of `choices`; else raises ValueError with the nearest one."""
-  if value not in choices:
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ''
-    raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {value!r}{hint}')
-  return value
-
-
 def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
   """Returns float64 if any array is float64, else float32: what norms and powers are taken in."""
   return jnp.promote_types(jnp.result_type(*(a.dtype for a in arrays)), jnp.float32)
-
-
-def window_size(window: Window) -> int:
-  """Returns how many positions one window covers."""
-  return math.prod(window.shape)
 
 
 def _is_integer(value: object) -> bool:

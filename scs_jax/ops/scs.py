@@ -6,6 +6,7 @@ from jax import lax
 
 from scs_jax.ops import arguments, reference, windows
 from scs_jax.ops.sharpening import sharpen
+from scs_jax.spelling import check_known
 
 METHODS = ('auto', 'convolution', 'shifts', 'patches')
 
@@ -76,7 +77,7 @@ def sharpened_cosine_similarity(
   x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
   spatial = arguments.check_images(x)
   arguments.check_kernel(x, kernel, feature_group_count)
-  arguments.check_choice('method', method, METHODS)
+  check_known('method', method, METHODS)
   window = arguments.resolve_window(
     spatial, kernel.shape[:-2], strides, padding, kernel_dilation, shape_name='the kernel window'
   )

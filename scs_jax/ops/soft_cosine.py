@@ -92,9 +92,7 @@ def soft_cosine_similarity(
   k = jnp.einsum(
     'fr,fo->ro', a, k.reshape(-1, out), precision=precision, preferred_element_type=dtype
   )
-  dot = jnp.einsum(
-    '...gr,rgo->...go', s, k.reshape(rank, groups, -1), precision=precision
-  )
+  dot = jnp.einsum('...gr,rgo->...go', s, k.reshape(rank, groups, -1), precision=precision)
   s_norm, k_norm = (windows.safe_sqrt(jnp.square(v).sum(i)) for v, i in ((s, -1), (k, 0)))
   c = cosine(dot.reshape(*dot.shape[:-2], out), s_norm, k_norm, q, kernel_q)
   return sharpen(c, p).astype(x.dtype)

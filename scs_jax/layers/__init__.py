@@ -1,0 +1,1 @@
+"""Flax modules around the ops: `nnx` and `linen`."""

@@ -1,0 +1,114 @@
+"""Flax Linen modules: the layers of `scs_jax.nnx` with the same parameters under the same names."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+from jax import lax
+
+from scs_jax.layers import parameters
+from scs_jax.ops import abs_max_pool
+from scs_jax.ops.arguments import Padding
+
+
+class SharpenedCosineSimilarity(linen.Module):
+  """Slides kernels over an image and gives their sharpened cosine similarity with every patch.
+
+  The parameters `kernel`, `raw_p`, `raw_q` and `scale` are those of
+  `scs_jax.nnx.SharpenedCosineSimilarity`, which describes the arguments.
+
+  Attributes:
+    features: channels of the output.
+    kernel_size: window, one entry for each spatial dimension; an integer is one dimension.
+    strides: step of the window.
+    padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
+    kernel_dilation: step between the positions inside a window.
+    feature_group_count: number of groups the features are split into.
+    p_mode: 'per_kernel' or 'shared' (one learned p), or 'fixed'.
+    p_init: initial p > 0, or an initializer that returns such values.
+    q_mode: as `p_mode`.
+    q_init: initial q, likewise; 0 is allowed if it is fixed.
+    kernel_q: added to the norm of the kernel; None is q, as in the formula.
+    share_kernels: use one small bank of kernels (and its p and q) for every group.
+    scale_init: initial value of a learned factor on the output; None is no factor.
+    dtype: of the products and the output; None infers it from input and kernel.
+    param_dtype: of the kernels.
+    precision: of the products, see `jax.lax.Precision`.
+    method: how the window slides, see `sharpened_cosine_similarity`.
+    kernel_init: initializer of the kernels.
+  """
+
+  features: int
+  kernel_size: int | Sequence[int]
+  strides: int | Sequence[int] = 1
+  padding: Padding = 'SAME'
+  kernel_dilation: int | Sequence[int] = 1
+  feature_group_count: int = 1
+  p_mode: str = 'per_kernel'
+  p_init: float | parameters.Initializer = 2.0
+  q_mode: str = 'shared'
+  q_init: float | parameters.Initializer = 1e-3
+  kernel_q: float | None = None
+  share_kernels: bool = False
+  scale_init: float | None = None
+  dtype: jnp.dtype | None = None
+  param_dtype: jnp.dtype = jnp.float32
+  precision: lax.PrecisionLike = None
+  method: str = 'auto'
+  kernel_init: parameters.Initializer = linen.initializers.lecun_normal()
+
+  @linen.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `[*batch, *spatial', features]` for `x: [*batch, *spatial, in]`."""
+    size = (self.kernel_size,) if isinstance(self.kernel_size, int) else tuple(self.kernel_size)
+    groups = self.feature_group_count
+    shape = parameters.kernel_shape(size, x.shape[-1], self.features, groups, self.share_kernels)
+    kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
+    scale = None
+    if self.scale_init is not None:
+      scale = self.param('scale', lambda _: jnp.asarray(self.scale_init, jnp.float32))
+    return parameters.similarity(
+      x,
+      kernel,
+      self._learned_or_fixed('p', self.p_init, self.p_mode, shape[-1]),
+      self._learned_or_fixed('q', self.q_init, self.q_mode, shape[-1]),
+      scale,
+      share_kernels=self.share_kernels,
+      feature_group_count=groups,
+      dtype=self.dtype,
+      kernel_q=self.kernel_q,
+      strides=self.strides,
+      padding=self.padding,
+      kernel_dilation=self.kernel_dilation,
+      method=self.method,
+      precision=self.precision,
+    )
+
+  def _learned_or_fixed(
+    self, name: str, init: float | parameters.Initializer, mode: str, kernels: int
+  ) -> float | jax.Array:
+    parameters.check_initial(name, init, mode)
+    if mode == 'fixed':
+      return init
+    initialise = parameters.raw_initializer(init)
+    shape = parameters.raw_shape(mode, kernels)
+    return parameters.positive(self.param(f'raw_{name}', initialise, shape, self.param_dtype))
+
+
+class AbsMaxPool(linen.Module):
+  """Keeps the value of largest magnitude in every window; `strides=None` is stride 1.
+
+  Attributes:
+    window_shape: size of the window, one entry for each spatial dimension.
+    strides: step of the window; None is 1, as in `flax.linen.max_pool`.
+    padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
+  """
+
+  window_shape: Sequence[int]
+  strides: int | Sequence[int] | None = None
+  padding: Padding = 'VALID'
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `[batch, *spatial', features]` for `x: [batch, *spatial, features]`."""
+    return abs_max_pool(x, self.window_shape, self.strides, self.padding)

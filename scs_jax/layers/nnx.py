@@ -1,0 +1,162 @@
+"""Flax NNX modules, beside `flax.nnx.Conv`: the same arguments under the same names."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from scs_jax.layers import parameters
+from scs_jax.ops import abs_max_pool
+from scs_jax.ops.arguments import Padding
+
+DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()  # norm 1, as in flax.nnx.Conv
+
+
+class SharpenedCosineSimilarity(nnx.Module):
+  """Slides kernels over an image and gives their sharpened cosine similarity with every patch.
+
+  Needs no activation, no bias and no normalisation layer after it, and takes unscaled input.
+
+  Attributes:
+    kernel: `[*kernel_size, in_features // groups, kernels]`, `param_dtype`; `kernels` is
+      `out_features`, or `out_features // groups` where they are shared.
+    raw_p: `[kernels]` or `[]`, float32; p is its softplus. Absent if p is fixed.
+    raw_q: `[]` or `[kernels]`, float32; q is its softplus. Absent if q is fixed.
+    scale: `[]`, float32; absent if `scale_init` is None.
+
+  Example:
+    >>> layer = SharpenedCosineSimilarity(3, 16, (5, 5), rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((1, 32, 32, 3))).shape
+    (1, 32, 32, 16)
+  """
+
+  def __init__(
+    self,
+    in_features: int,
+    out_features: int,
+    kernel_size: int | Sequence[int],
+    strides: int | Sequence[int] = 1,
+    *,
+    padding: Padding = 'SAME',
+    kernel_dilation: int | Sequence[int] = 1,
+    feature_group_count: int = 1,
+    p_mode: str = 'per_kernel',
+    p_init: float | parameters.Initializer = 2.0,
+    q_mode: str = 'shared',
+    q_init: float | parameters.Initializer = 1e-3,
+    kernel_q: float | None = None,
+    share_kernels: bool = False,
+    scale_init: float | None = None,
+    dtype: jnp.dtype | None = None,
+    param_dtype: jnp.dtype = jnp.float32,
+    precision: lax.PrecisionLike = None,
+    method: str = 'auto',
+    kernel_init: parameters.Initializer = DEFAULT_KERNEL_INIT,
+    rngs: nnx.Rngs,
+  ):
+    """Creates the parameters.
+
+    Args:
+      in_features: channels of the input.
+      out_features: channels of the output.
+      kernel_size: window, one entry for each spatial dimension; an integer is one dimension.
+      strides: step of the window.
+      padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
+      kernel_dilation: step between the positions inside a window.
+      feature_group_count: number of groups the features are split into.
+      p_mode: 'per_kernel' or 'shared' (one learned p), or 'fixed'.
+      p_init: initial p > 0, or an initializer that returns such values.
+      q_mode: as `p_mode`.
+      q_init: initial q, likewise; 0 is allowed if it is fixed.
+      kernel_q: added to the norm of the kernel; None is q, as in the formula.
+      share_kernels: use one small bank of kernels (and its p and q) for every group.
+      scale_init: initial value of a learned factor on the output; None is no factor.
+      dtype: of the products and the output; None infers it from input and kernel.
+      param_dtype: of the kernels.
+      precision: of the products, see `jax.lax.Precision`.
+      method: how the window slides, see `sharpened_cosine_similarity`.
+      kernel_init: initializer of the kernels.
+      rngs: streams of random keys; 'params' is used.
+
+    Raises:
+      ValueError: naming the argument, its value and what would be right.
+    """
+    self.kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+    shape = parameters.kernel_shape(
+      self.kernel_size, in_features, out_features, feature_group_count, share_kernels
+    )
+    parameters.check_initial('p', p_init, p_mode)
+    parameters.check_initial('q', q_init, q_mode)
+    self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
+    for name, init, mode in (('raw_p', p_init, p_mode), ('raw_q', q_init, q_mode)):
+      if mode != 'fixed':
+        initialise = parameters.raw_initializer(init)
+        value = initialise(rngs.params(), parameters.raw_shape(mode, shape[-1]), param_dtype)
+        setattr(self, name, nnx.Param(value))
+    if scale_init is not None:
+      self.scale = nnx.Param(jnp.asarray(scale_init, jnp.float32))
+    self.in_features, self.out_features = in_features, out_features
+    self.strides, self.padding, self.kernel_dilation = strides, padding, kernel_dilation
+    self.feature_group_count, self.share_kernels = feature_group_count, share_kernels
+    self.p_mode, self.p_init, self.q_mode, self.q_init = p_mode, p_init, q_mode, q_init
+    self.kernel_q, self.scale_init = kernel_q, scale_init
+    self.dtype, self.param_dtype, self.precision, self.method = (
+      dtype,
+      param_dtype,
+      precision,
+      method,
+    )
+
+  @property
+  def p(self) -> float | jax.Array:
+    """The exponent: a number if fixed, else `[]` or `[kernels]`."""
+    return self.p_init if self.p_mode == 'fixed' else parameters.positive(self.raw_p[...])
+
+  @property
+  def q(self) -> float | jax.Array:
+    """What is added to the norms: a number if fixed, else `[]` or `[kernels]`."""
+    return self.q_init if self.q_mode == 'fixed' else parameters.positive(self.raw_q[...])
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `[*batch, *spatial', out_features]` for `x: [*batch, *spatial, in_features]`."""
+    with jax.named_scope('scs'):
+      return parameters.similarity(
+        x,
+        self.kernel[...],
+        self.p,
+        self.q,
+        None if self.scale_init is None else self.scale[...],
+        share_kernels=self.share_kernels,
+        feature_group_count=self.feature_group_count,
+        dtype=self.dtype,
+        kernel_q=self.kernel_q,
+        strides=self.strides,
+        padding=self.padding,
+        kernel_dilation=self.kernel_dilation,
+        method=self.method,
+        precision=self.precision,
+      )
+
+
+class AbsMaxPool(nnx.Module):
+  """Keeps the value of largest magnitude in every window; `strides=None` is stride 1.
+
+  Args:
+    window_shape: size of the window, one entry for each spatial dimension.
+    strides: step of the window; None is 1, as in `flax.nnx.max_pool`.
+    padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
+  """
+
+  def __init__(
+    self,
+    window_shape: Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = 'VALID',
+  ):
+    self.window_shape, self.strides, self.padding = window_shape, strides, padding
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `[batch, *spatial', features]` for `x: [batch, *spatial, features]`."""
+    return abs_max_pool(x, self.window_shape, self.strides, self.padding)

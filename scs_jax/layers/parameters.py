@@ -1,0 +1,143 @@
+"""What both kinds of module share: how p and q are parametrised, and the call into the ops.
+
+p and q must stay positive. They are learned through an unconstrained number and softplus,
+`p = log(1 + exp(raw_p))`: near 0 it acts like exp, so p and q can come as close to 0 as they like
+without crossing it, and for large p it is the identity, so that one step of the optimiser moves
+p = 10 no further than p = 1 (exp would move it ten times as far, and sharpening is exponential in
+p already). Clipping p inside the graph would leave a p outside of its bounds without a gradient
+for good. `experiments/parametrisation/` has the measurement.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from scs_jax.ops import sharpened_cosine_similarity
+from scs_jax.ops.arguments import as_floating
+from scs_jax.spelling import check_known
+
+MODES = ('per_kernel', 'shared', 'fixed')
+Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
+
+
+def positive(raw: jax.Array) -> jax.Array:
+  """Returns softplus of `raw`: the p or q that an unconstrained parameter stands for."""
+  return jax.nn.softplus(raw)
+
+
+def raw(value: jax.Array) -> jax.Array:
+  """Returns the unconstrained parameter whose softplus is `value` > 0."""
+  return value + jnp.log(-jnp.expm1(-value))
+
+
+def check_initial(name: str, init: float | Initializer, mode: str) -> None:
+  """Checks the initial value of p or q against how it is learned.
+
+  Raises:
+    ValueError: for an unknown mode, a value that is not positive (0 is allowed for a fixed q), or
+      an initializer where a number is needed.
+  """
+  check_known(f'{name}_mode', mode, MODES)
+  if callable(init):
+    if mode == 'fixed':
+      raise ValueError(f"{name}_init must be a number when {name}_mode is 'fixed', got {init!r}")
+    return
+  zero_is_fine = name == 'q' and mode == 'fixed' and init == 0
+  if not (0 < init < math.inf or zero_is_fine):
+    hint = ' (use a small one, e.g. 1e-3; 0 only fits a fixed q)' if name == 'q' else ''
+    raise ValueError(f'{name}_init must be a positive number, got {init!r}{hint}')
+
+
+def raw_initializer(init: float | Initializer) -> Initializer:
+  """Returns the initializer of the unconstrained parameter for an initial value of p or q.
+
+  p and q stay float32 whatever `param_dtype` is (float64 if it is float64): bfloat16 cannot tell
+  a norm of 1 from 1 + 1e-3.
+  """
+
+  def initialise(key, shape, dtype):
+    dtype = jnp.promote_types(dtype, jnp.float32)
+    value = init(key, shape, dtype) if callable(init) else jnp.full(shape, init, dtype)
+    return raw(value)
+
+  return initialise
+
+
+def raw_shape(mode: str, kernels: int) -> tuple[int, ...]:
+  """Returns the shape of p or q: one for each learned kernel, or one for all."""
+  return (kernels,) if mode == 'per_kernel' else ()
+
+
+def kernel_shape(
+  kernel_size: tuple[int, ...],
+  in_features: int,
+  out_features: int,
+  groups: int,
+  share_kernels: bool,
+) -> tuple[int, ...]:
+  """Returns the shape of the learned kernels, checked.
+
+  Raises:
+    ValueError: if the groups do not divide the features.
+  """
+  for name, features in (('in_features', in_features), ('out_features', out_features)):
+    if features < 1:
+      raise ValueError(f'{name} must be at least 1, got {features}')
+    if groups < 1 or features % groups:
+      raise ValueError(f'feature_group_count {groups} does not divide {name} {features}')
+  return (*kernel_size, in_features // groups, out_features // (groups if share_kernels else 1))
+
+
+def similarity(
+  x: jax.Array,
+  kernel: jax.Array,
+  p: float | jax.Array,
+  q: float | jax.Array,
+  scale: jax.Array | None,
+  *,
+  share_kernels: bool,
+  feature_group_count: int,
+  dtype: jnp.dtype | None,
+  **arguments,
+) -> jax.Array:
+  """Applies the op as a layer does: batch dimensions, dtype, shared kernels, output scale.
+
+  Args:
+    x: `[*batch, *spatial, in]`, any number of batch dimensions, none included.
+    kernel: `[*window, in // groups, kernels]`; `kernels` is `out // groups` if they are shared.
+    p: a number, a scalar or `[kernels]`; `q` likewise.
+    q: see `p`.
+    scale: what the output is multiplied by, a scalar; None is 1.
+    share_kernels: whether every group uses the same kernels.
+    feature_group_count: number of groups.
+    dtype: of the products; None is what `x` and `kernel` promote to.
+    **arguments: passed to `sharpened_cosine_similarity`.
+
+  Returns:
+    `[*batch, *spatial', out]`.
+  """
+  x = as_floating('the input', x)
+  if share_kernels:
+    kernel = jnp.tile(kernel, feature_group_count)
+    p, q = (jnp.tile(v, feature_group_count) if jnp.ndim(v) else v for v in (p, q))
+  dtype = dtype or jnp.promote_types(x.dtype, kernel.dtype)
+  image_rank = kernel.ndim - 1
+  if x.ndim < image_rank:
+    raise ValueError(
+      f'the input must have at least {image_rank} dimensions, [*batch, *spatial, features], for a '
+      f'kernel of shape {kernel.shape}; got shape {x.shape}'
+    )
+  batch = x.shape[: x.ndim - image_rank]
+  y = sharpened_cosine_similarity(
+    x.reshape(-1, *x.shape[len(batch) :]).astype(dtype),
+    kernel.astype(dtype),
+    p,
+    q,
+    feature_group_count=feature_group_count,
+    **arguments,
+  )
+  if scale is not None:
+    y = y * scale.astype(y.dtype)
+  return y.reshape(*batch, *y.shape[1:])

@@ -1,0 +1,28 @@
+"""Architectures, built by name from plain sizes."""
+
+import inspect
+
+from flax import nnx
+
+from scs_jax.models.scs_net import ScsNet
+from scs_jax.spelling import check_known
+
+MODELS = {'scs_net': ScsNet}
+
+
+def build(name: str, **sizes) -> nnx.Module:
+  """Builds the model `name`.
+
+  Args:
+    name: a key of `MODELS`.
+    **sizes: the arguments of its class, `rngs` among them.
+
+  Raises:
+    ValueError: for an unknown name or argument; the message names the nearest.
+  """
+  check_known('model', name, MODELS)
+  for size in sizes:
+    check_known(
+      f'argument of model {name!r}', size, inspect.signature(MODELS[name].__init__).parameters
+    )
+  return MODELS[name](**sizes)

@@ -1,0 +1,183 @@
+"""A plain stack of layers, described by data: the networks of the SCS gallery and their twins."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scs_jax.layers import nnx as layers
+from scs_jax.spelling import check_known
+
+# What a layer's description may say besides its kind; the values are defaults, ... is required.
+KINDS = {
+  'scs': {'features': ..., 'window': 3, 'strides': 1, 'padding': 'SAME'},
+  'depthwise': {
+    'window': 3, 'strides': 1, 'padding': 'SAME', 'multiplier': 1, 'share_kernels': False
+  },
+  'pointwise': {'features': ...},
+  'pool': {'window': 2, 'strides': None, 'padding': 'SAME'},
+  'head': {},
+}  # fmt: skip
+
+
+class ConvBlock(nnx.Module):
+  """Convolution, BatchNorm, ReLU: what one SCS layer stands for in the twin."""
+
+  def __init__(self, *args, dtype, param_dtype, rngs: nnx.Rngs, **kwargs):
+    types = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
+    self.conv = nnx.Conv(*args, use_bias=False, **kwargs, **types)
+    self.norm = nnx.BatchNorm(self.conv.kernel_shape[-1], **types)
+
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Returns `[batch, *spatial', out]`; `train` takes the statistics from the batch."""
+    return nnx.relu(self.norm(self.conv(x), use_running_average=not train))
+
+
+class ScsNet(nnx.Module):
+  """A stack of SCS layers and absolute max pools with a linear head, or its convolutional twin.
+
+  Each entry of `stack` is a mapping with `kind` and what `KINDS` lists for it:
+
+  - `scs`: `features`, `window`, `strides`, `padding`;
+  - `depthwise`: `window`, `strides`, `padding`, `multiplier` (kernels for each channel),
+    `share_kernels` (the same ones for every channel);
+  - `pointwise`: `features`, a window of 1;
+  - `pool`: `window`, `strides` (None is the window), `padding` ('SAME' rounds sizes up);
+  - `head`: flattens and maps to the classes, with a bias; the last entry.
+
+  With `variant='conv'` every SCS layer becomes convolution + BatchNorm + ReLU of the same shape and
+  every pool a max pool.
+  """
+
+  def __init__(
+    self,
+    input_shape: Sequence[int],
+    num_classes: int,
+    stack: Sequence[Mapping],
+    *,
+    variant: str = 'scs',
+    p_mode: str = 'per_kernel',
+    p_init: float = 2.0,
+    q_mode: str = 'shared',
+    q_init: float = 1e-3,
+    kernel_q: float | None = None,
+    scale_init: float | None = None,
+    dtype: jnp.dtype | None = None,
+    param_dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Creates the layers.
+
+    Args:
+      input_shape: `(*spatial, channels)` of one image.
+      num_classes: outputs of the head.
+      stack: the layers, see above.
+      variant: 'scs' or 'conv'.
+      p_mode: see `scs_jax.nnx.SharpenedCosineSimilarity`, like the following.
+      p_init: initial exponent.
+      q_mode: how q is learned.
+      q_init: initial q.
+      kernel_q: q of the kernel's norm; None is q.
+      scale_init: initial output scale; None is no scale.
+      dtype: of the products and activations.
+      param_dtype: of the kernels.
+      rngs: streams of random keys; 'params' is used.
+
+    Raises:
+      ValueError: naming the layer of the stack, what is wrong with it and what would be right.
+    """
+    check_known('variant', variant, ('scs', 'conv'))
+    self.variant, self.num_classes = variant, num_classes
+    self.types = {'dtype': dtype, 'param_dtype': param_dtype}
+    self.similarity = {
+      'p_mode': p_mode, 'p_init': p_init, 'q_mode': q_mode, 'q_init': q_init,
+      'kernel_q': kernel_q, 'scale_init': scale_init,
+    }  # fmt: skip
+    shape = (1, *input_shape)
+    names = []
+    for i, description in enumerate(stack):
+      try:
+        kind, settings = _checked(description, is_last=i == len(stack) - 1)
+        layer, shape = self._layer(kind, settings, shape, rngs)
+      except ValueError as error:
+        raise ValueError(f'layer {i} of the stack, {dict(description)}: {error}') from error
+      names.append(f'{kind}_{i}')
+      setattr(self, names[-1], layer)
+    self.names = tuple(names)
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
+    for _, output in self.activations(x, train):
+      pass
+    return output
+
+  def activations(self, x: jax.Array, train: bool = False) -> Iterator[tuple[str, jax.Array]]:
+    """Yields the name and the output of every layer, the logits last."""
+    for name in self.names:
+      layer = getattr(self, name)
+      with jax.named_scope(name):
+        if name.startswith('head'):
+          x = x.reshape(x.shape[0], -1)
+        x = layer(x, train) if isinstance(layer, ConvBlock) else layer(x)
+      yield name, x
+
+  def _layer(self, kind, settings, shape, rngs):
+    """Returns the layer and the shape of its output, `[1, *spatial, features]`."""
+    rank, features = len(shape) - 2, shape[-1]
+    if kind == 'head':
+      flat = functools.reduce(int.__mul__, shape[1:])
+      return nnx.Linear(flat, self.num_classes, rngs=rngs, **self.types), (1, self.num_classes)
+    if kind == 'pool':
+      layer = self._pool((settings['window'],) * rank, settings['strides'], settings['padding'])
+      return layer, _output_shape(layer, shape)
+    depthwise = kind == 'depthwise'
+    out = features * settings['multiplier'] if depthwise else settings['features']
+    window = (1 if kind == 'pointwise' else settings['window'],) * rank
+    arguments = {
+      'strides': settings.get('strides', 1),
+      'padding': settings.get('padding', 'SAME'),
+      'feature_group_count': features if depthwise else 1,
+      'rngs': rngs,
+      **self.types,
+    }
+    if self.variant == 'conv':
+      if settings.get('share_kernels'):
+        raise ValueError('share_kernels has no convolutional twin')
+      layer = ConvBlock(features, out, window, **arguments)
+      return layer, _output_shape(layer.conv, shape)
+    layer = layers.SharpenedCosineSimilarity(
+      features,
+      out,
+      window,
+      share_kernels=settings.get('share_kernels', False),
+      **arguments,
+      **self.similarity,
+    )
+    return layer, _output_shape(layer, shape)
+
+  def _pool(self, window, strides, padding):
+    strides = window if strides is None else (strides,) * len(window)
+    if self.variant == 'scs':
+      return layers.AbsMaxPool(window, strides, padding)
+    return functools.partial(nnx.max_pool, window_shape=window, strides=strides, padding=padding)
+
+
+def _checked(description: Mapping, *, is_last: bool) -> tuple[str, dict]:
+  settings = dict(description)
+  kind = settings.pop('kind', None)
+  check_known('kind', kind, KINDS)
+  if (kind == 'head') != is_last:
+    raise ValueError("the stack must end with its only 'head'")
+  for name in settings:
+    check_known(f'setting of {kind!r}', name, KINDS[kind])
+  settings = {**KINDS[kind], **settings}
+  missing = [name for name, value in settings.items() if value is ...]
+  if missing:
+    raise ValueError(f'{kind} needs {", ".join(missing)}')
+  return kind, settings
+
+
+def _output_shape(layer, shape):
+  return jax.eval_shape(layer, jax.ShapeDtypeStruct(shape, jnp.float32)).shape

@@ -1,0 +1,93 @@
+"""Where arrays live: the mesh, the rule from a parameter to its sharding, batches made global."""
+
+import math
+import os
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ('data', 'fsdp')
+
+
+def use_cpu_cores(batch_size: int) -> None:
+  """Lets JAX see as many CPU devices as there are cores, if they divide the batch.
+
+  XLA:CPU runs a convolution on one core; a batch sharded over one device a core uses them all, on
+  the code path of a pod. Takes the largest count that divides `batch_size`. Must be called before
+  JAX is used; a count set by the environment is left alone, and accelerators are not affected.
+  """
+  if 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):
+    return
+  if 'JAX_NUM_CPU_DEVICES' in os.environ:
+    return
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
+  jax.config.update('jax_num_cpu_devices', devices)
+
+
+def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+  """Returns a mesh of all devices with the axes `data` and `fsdp`.
+
+  Args:
+    data: devices along which only the batch is split; -1 takes what is left.
+    fsdp: devices along which the batch, parameters and optimizer state are split.
+
+  Raises:
+    ValueError: if the sizes do not multiply to the number of devices.
+  """
+  devices = jax.devices()
+  sizes = {'data': data, 'fsdp': fsdp}
+  if any(size < 1 and size != -1 for size in sizes.values()) or data == fsdp == -1:
+    raise ValueError(f'mesh sizes must be positive, one may be -1; got {sizes}')
+  known = math.prod(size for size in sizes.values() if size != -1)
+  sizes = {axis: len(devices) // known if n == -1 else n for axis, n in sizes.items()}
+  if math.prod(sizes.values()) != len(devices):
+    raise ValueError(
+      f'mesh data={data}, fsdp={fsdp} does not fit the {len(devices)} devices: their product must '
+      f'be {len(devices)}, and -1 takes what is left'
+    )
+  return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def check_batch(mesh: Mesh, batch_size: int) -> None:
+  """Raises ValueError unless every device gets the same number of rows."""
+  if batch_size % mesh.size:
+    lower = batch_size - batch_size % mesh.size
+    nearest = f'{lower} or {lower + mesh.size}' if lower else f'{mesh.size}'
+    raise ValueError(
+      f'batch_size {batch_size} does not divide by the {mesh.size} devices: use {nearest}'
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of a batch: its rows over all devices."""
+  return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of what every device holds whole."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def parameter_spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
+  """Splits the largest dimension that `fsdp` divides (the last of equals); else replicates."""
+  candidates = [i for i, size in enumerate(shape) if size % fsdp == 0 and size >= fsdp]
+  if fsdp == 1 or not candidates:
+    return PartitionSpec()
+  axis = max(candidates, key=lambda i: (shape[i], i))
+  return PartitionSpec(*(None,) * axis, 'fsdp')
+
+
+def state_shardings(mesh: Mesh, abstract_state):
+  """Returns a sharding for every leaf of a state of shapes: parameters, optimizer state, EMA."""
+  fsdp = mesh.shape['fsdp']
+  return jax.tree.map(
+    lambda leaf: NamedSharding(mesh, parameter_spec(leaf.shape, fsdp)), abstract_state
+  )
+
+
+def to_global(mesh: Mesh, rows: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+  """Joins every process's rows of a batch into arrays that are split over all devices."""
+  sharding = batch_sharding(mesh)
+  return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), rows)
