@@ -1,6 +1,7 @@
 """A plain stack of layers, described by data: the networks of the SCS gallery and their twins."""
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -89,9 +90,8 @@ class ScsNet(nnx.Module):
       ValueError: naming the layer of the stack, what is wrong with it and what would be right.
     """
     check_known('variant', variant, ('scs', 'conv'))
-    self.variant, self.num_classes = variant, num_classes
-    self.types = {'dtype': dtype, 'param_dtype': param_dtype}
-    self.similarity = {
+    types = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
+    similarity = {
       'p_mode': p_mode, 'p_init': p_init, 'q_mode': q_mode, 'q_init': q_init,
       'kernel_q': kernel_q, 'scale_init': scale_init,
     }  # fmt: skip
@@ -100,7 +100,7 @@ class ScsNet(nnx.Module):
     for i, description in enumerate(stack):
       try:
         kind, settings = _checked(description, is_last=i == len(stack) - 1)
-        layer, shape = self._layer(kind, settings, shape, rngs)
+        layer, shape = _make(kind, settings, shape, num_classes, variant, similarity, types)
       except ValueError as error:
         raise ValueError(f'layer {i} of the stack, {dict(description)}: {error}') from error
       names.append(f'{kind}_{i}')
@@ -109,9 +109,8 @@ class ScsNet(nnx.Module):
 
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
-    for _, output in self.activations(x, train):
-      pass
-    return output
+    *_, (_, logits) = self.activations(x, train)
+    return logits
 
   def activations(self, x: jax.Array, train: bool = False) -> Iterator[tuple[str, jax.Array]]:
     """Yields the name and the output of every layer, the logits last."""
@@ -123,45 +122,42 @@ class ScsNet(nnx.Module):
         x = layer(x, train) if isinstance(layer, ConvBlock) else layer(x)
       yield name, x
 
-  def _layer(self, kind, settings, shape, rngs):
-    """Returns the layer and the shape of its output, `[1, *spatial, features]`."""
-    rank, features = len(shape) - 2, shape[-1]
-    if kind == 'head':
-      flat = functools.reduce(int.__mul__, shape[1:])
-      return nnx.Linear(flat, self.num_classes, rngs=rngs, **self.types), (1, self.num_classes)
-    if kind == 'pool':
-      layer = self._pool((settings['window'],) * rank, settings['strides'], settings['padding'])
-      return layer, _output_shape(layer, shape)
-    depthwise = kind == 'depthwise'
-    out = features * settings['multiplier'] if depthwise else settings['features']
-    window = (1 if kind == 'pointwise' else settings['window'],) * rank
-    arguments = {
-      'strides': settings.get('strides', 1),
-      'padding': settings.get('padding', 'SAME'),
-      'feature_group_count': features if depthwise else 1,
-      'rngs': rngs,
-      **self.types,
-    }
-    if self.variant == 'conv':
-      if settings.get('share_kernels'):
-        raise ValueError('share_kernels has no convolutional twin')
-      layer = ConvBlock(features, out, window, **arguments)
-      return layer, _output_shape(layer.conv, shape)
-    layer = layers.SharpenedCosineSimilarity(
-      features,
-      out,
-      window,
-      share_kernels=settings.get('share_kernels', False),
-      **arguments,
-      **self.similarity,
-    )
-    return layer, _output_shape(layer, shape)
 
-  def _pool(self, window, strides, padding):
-    strides = window if strides is None else (strides,) * len(window)
-    if self.variant == 'scs':
-      return layers.AbsMaxPool(window, strides, padding)
-    return functools.partial(nnx.max_pool, window_shape=window, strides=strides, padding=padding)
+def _make(kind, settings, shape, num_classes, variant, similarity, types):
+  """Returns the layer for an input of `shape`, and the shape of its output."""
+  rank, features = len(shape) - 2, shape[-1]
+  if kind == 'head':
+    return nnx.Linear(math.prod(shape[1:]), num_classes, **types), (1, num_classes)
+  if kind == 'pool':
+    layer = _pool(variant, rank, **settings)
+    return layer, _output_shape(layer, shape)
+  depthwise = kind == 'depthwise'
+  out = features * settings['multiplier'] if depthwise else settings['features']
+  window = (1 if kind == 'pointwise' else settings['window'],) * rank
+  arguments = {
+    'strides': settings.get('strides', 1),
+    'padding': settings.get('padding', 'SAME'),
+    'feature_group_count': features if depthwise else 1,
+    **types,
+  }
+  share_kernels = settings.get('share_kernels', False)
+  if variant == 'conv':
+    if share_kernels:
+      raise ValueError('share_kernels has no convolutional twin')
+    layer = ConvBlock(features, out, window, **arguments)
+    return layer, _output_shape(layer.conv, shape)
+  layer = layers.SharpenedCosineSimilarity(
+    features, out, window, share_kernels=share_kernels, **arguments, **similarity
+  )
+  return layer, _output_shape(layer, shape)
+
+
+def _pool(variant, rank, *, window, strides, padding):
+  size = (window,) * rank
+  step = size if strides is None else (strides,) * rank
+  if variant == 'scs':
+    return layers.AbsMaxPool(size, step, padding)
+  return functools.partial(nnx.max_pool, window_shape=size, strides=step, padding=padding)
 
 
 def _checked(description: Mapping, *, is_last: bool) -> tuple[str, dict]:

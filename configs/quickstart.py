@@ -1,0 +1,62 @@
+"""The first run: 5,000 real MNIST digits that come with a package, two minutes on a laptop.
+
+Command: python -m scs_jax.main --config=configs/quickstart.py --workdir=/tmp/quickstart
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  """Returns the whole config."""
+  config = ConfigDict()
+  config.seed = 0
+
+  config.data = ConfigDict()
+  config.data.name = 'mnist5k'
+  config.data.data_dir = None
+  config.data.train_split = 'train'
+  config.data.eval_split = 'test'
+  config.augment = ConfigDict()
+  config.augment.shift = 1
+
+  config.model = ConfigDict()
+  config.model.name = 'scs_net'
+  config.model.variant = 'scs'
+  config.model.stack = (
+    {'kind': 'scs', 'features': 24, 'window': 3},
+    {'kind': 'pool'},
+    {'kind': 'depthwise'},
+    {'kind': 'pointwise', 'features': 28},
+    {'kind': 'pool'},
+    {'kind': 'depthwise'},
+    {'kind': 'pointwise', 'features': 28},
+    {'kind': 'pool', 'window': 4},
+    {'kind': 'head'},
+  )
+  config.model.p_init = 2.0
+  config.model.q_init = 1e-3
+  config.model.dtype = 'float32'
+
+  config.batch_size = 64
+  config.eval_batch_size = 500
+  config.total_epochs = 20
+  config.label_smoothing = 0.0
+  config.ema_decay = None
+  config.optimizer = ConfigDict()
+  config.optimizer.name = 'adamw'
+  config.optimizer.schedule = ConfigDict()
+  config.optimizer.schedule.name = 'one_cycle'
+  config.optimizer.schedule.peak_learning_rate = 0.03
+  config.optimizer.momentum = (0.95, 0.85)
+  config.optimizer.weight_decay = 0.0
+  config.optimizer.p_multiplier = 1.0
+  config.optimizer.q_multiplier = 1.0
+  config.optimizer.clip_norm = None
+
+  config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
+  config.log_every_steps = 20
+  config.eval_every_epochs = 1
+  config.save_every_epochs = 5
+  config.keep_latest = 2
+  config.keep_best = 1
+  return config

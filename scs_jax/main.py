@@ -1,0 +1,55 @@
+"""Trains or evaluates: python -m scs_jax.main --config=configs/quickstart.py --workdir=DIR."""
+
+import os
+import pathlib
+import sys
+import traceback
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from scs_jax import sharding
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', help_string='A file of configs/, with its argument after a colon.', lock_config=True
+)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; the same again goes on.')
+_MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 'Train, or evaluate a checkpoint.')
+_STEP = flags.DEFINE_integer('step', None, 'The checkpoint that --mode=eval evaluates; newest.')
+
+
+def main(argv: list[str]) -> None:
+  """Runs what the flags say."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments {argv[1:]}')
+  config = _CONFIG.value
+  # Several processes: a TPU pod or SLURM is found by JAX; elsewhere these name the coordinator.
+  if 'JAX_COORDINATOR_ADDRESS' in os.environ or 'TPU_WORKER_HOSTNAMES' in os.environ:
+    jax.distributed.initialize()
+  sharding.use_cpu_cores(config.batch_size)
+
+  from scs_jax import train  # after the devices are settled
+
+  if _MODE.value == 'eval':
+    values = train.evaluate_checkpoint(config, _WORKDIR.value, _STEP.value)
+  else:
+    values = train.train_and_evaluate(config, _WORKDIR.value)
+  if jax.process_index() == 0:
+    print('  '.join(f'{name} {value:.4g}' for name, value in values.items()))
+
+
+def _run() -> None:
+  """Turns errors that this package raises itself into one line: they were written to be read."""
+  flags.mark_flags_as_required(['config', 'workdir'])
+  try:
+    app.run(main)
+  except Exception as error:
+    raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    if pathlib.Path(__file__).parent not in raised_in.parents:
+      raise
+    sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+  _run()

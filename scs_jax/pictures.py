@@ -1,0 +1,93 @@
+"""Pictures of what a network learned: its kernels, and what they find in an image.
+
+Red is positive and blue negative, on a scale that is symmetric about 0.
+"""
+
+import math
+
+import numpy as np
+from etils import epath
+from flax import nnx
+
+COLOURS = 'RdBu_r'
+
+
+def draw_network(model: nnx.Module, image: np.ndarray, folder: epath.Path) -> None:
+  """Draws the kernels of the first layer, and every layer's response to one image.
+
+  Args:
+    model: has `activations`, and SCS layers under the names that it yields.
+    image: `[height, width, channels]`, uint8.
+    folder: gets `kernels.png` and a `NAME.png` for each layer with feature maps.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  kernel = getattr(model, model.names[0]).kernel[...]
+  draw_kernels(np.asarray(kernel, np.float32), folder / 'kernels.png')
+  scaled = image[None].astype(np.float32) / 255
+  for name, maps in model.activations(scaled):
+    if maps.ndim == 4:
+      draw_feature_maps(scaled[0], np.asarray(maps[0], np.float32), folder / f'{name}.png')
+
+
+def draw_kernels(kernel: np.ndarray, path: epath.Path) -> None:
+  """Draws every kernel as a small picture.
+
+  Args:
+    kernel: `[height, width, in, out]`. With 1 input feature kernels are drawn signed, with 3 as
+      colours, otherwise each input feature gets a row.
+    path: the PNG to write.
+  """
+  import matplotlib.pyplot as plt  # late: it takes a second, and most imports draw nothing
+
+  inputs, outputs = kernel.shape[-2:]
+  if inputs == 3:
+    tiles = [[_coloured(kernel[..., o]) for o in range(outputs)]]
+  else:
+    tiles = [[kernel[..., i, o] for o in range(outputs)] for i in range(inputs)]
+  if len(tiles) == 1:
+    columns = math.ceil(math.sqrt(2 * outputs))
+    tiles = [tiles[0][i : i + columns] for i in range(0, outputs, columns)]
+  figure = _grid(plt, tiles)
+  _save(plt, figure, path)
+
+
+def draw_feature_maps(image: np.ndarray, maps: np.ndarray, path: epath.Path) -> None:
+  """Draws an image and the signed response of every kernel to it.
+
+  Args:
+    image: `[height, width, channels]`, 0 to 1.
+    maps: `[height', width', features]`, -1 to 1.
+    path: the PNG to write.
+  """
+  import matplotlib.pyplot as plt
+
+  columns = math.ceil(math.sqrt(2 * (maps.shape[-1] + 1)))
+  tiles = [image if image.shape[-1] == 3 else image[..., 0] * 2 - 1]
+  tiles += [maps[..., i] / max(np.abs(maps).max(), 1e-12) for i in range(maps.shape[-1])]
+  figure = _grid(plt, [tiles[i : i + columns] for i in range(0, len(tiles), columns)])
+  _save(plt, figure, path)
+
+
+def _grid(plt, tiles):
+  rows, columns = len(tiles), max(map(len, tiles))
+  figure, axes = plt.subplots(
+    rows, columns, figsize=(columns, rows), squeeze=False, layout='compressed'
+  )
+  for axis in axes.flat:
+    axis.set_axis_off()
+  for axes_row, row in zip(axes, tiles, strict=True):
+    for axis, tile in zip(axes_row, row, strict=False):
+      limit = max(np.abs(tile).max(), 1e-12)
+      axis.imshow(tile, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation='nearest')
+  return figure
+
+
+def _coloured(kernel: np.ndarray) -> np.ndarray:
+  """Maps a kernel `[height, width, 3]` to colours, 0 to grey."""
+  return 0.5 + 0.5 * kernel / max(np.abs(kernel).max(), 1e-12)
+
+
+def _save(plt, figure, path):
+  with path.open('wb') as file:
+    figure.savefig(file, dpi=120, format='png')
+  plt.close(figure)

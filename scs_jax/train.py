@@ -1,0 +1,355 @@
+"""The recipe: one loop, the same on a laptop and on a pod.
+
+The order never changes: restore, then again and again evaluate, checkpoint, next batch, step, and
+look at the metrics of the step before. A step is looked at one step late so that the device never
+waits for the host, and no checkpoint is written before every step it contains was looked at.
+"""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from etils import epath
+from flax import nnx
+
+from scs_jax import losses, metrics, models, optim, pictures, sharding
+from scs_jax.checkpoint import Checkpoints
+from scs_jax.data import augment, batches, sources
+from scs_jax.metric_log import MetricLog, Rate
+
+State = dict[str, Any]  # params, statistics, optimizer and, if it is on, ema
+Batch = dict[str, jax.Array]
+
+# Keys of the config that a run may change when it goes on; any other would make it another run.
+MAY_CHANGE = ('mesh', 'log_every_steps', 'keep_latest', 'keep_best')
+
+
+class NonFiniteError(RuntimeError):
+  """The loss or the gradient is not a number any more."""
+
+
+def make_train_step(
+  graph: nnx.GraphDef,
+  optimizer: optax.GradientTransformation,
+  *,
+  augmentation: Callable[[jax.Array, jax.Array], jax.Array],
+  label_smoothing: float,
+  ema_decay: float | None,
+  seed: int,
+) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
+  """Returns the function that makes one training step, to be jitted.
+
+  It takes the state and a batch of `image` `[batch, height, width, channels]` uint8, `label`,
+  `epoch` and `index` `[batch]`, and returns the new state and the metrics 'loss', 'accuracy' and
+  'gradient_norm' of the batch, before the step.
+  """
+
+  def loss_function(params, statistics, images, labels):
+    model = nnx.merge(graph, params, statistics)
+    logits = model(images, train=True)
+    loss = losses.cross_entropy(logits, labels, label_smoothing).mean()
+    statistics = nnx.to_pure_dict(nnx.split(model, nnx.Param, ...)[2])
+    return loss, (statistics, metrics.correct(logits, labels).mean())
+
+  def train_step(state, batch):
+    # Keyed by (seed, epoch, index): what happens to an example does not depend on its neighbours.
+    keys = augment.example_keys(jax.random.key(seed), batch['epoch'], batch['index'])
+    images = augmentation(keys, as_float(batch['image']))
+    gradient = jax.value_and_grad(loss_function, has_aux=True)
+    (loss, (statistics, accuracy)), grads = gradient(
+      state['params'], state['statistics'], images, batch['label']
+    )
+    updates, optimizer_state = optimizer.update(grads, state['optimizer'], state['params'])
+    params = optax.apply_updates(state['params'], updates)
+    new = {'params': params, 'statistics': statistics, 'optimizer': optimizer_state}
+    if ema_decay is not None:
+      new['ema'] = optax.incremental_update(params, state['ema'], 1 - ema_decay)
+    norm = optax.global_norm(grads)
+    return new, {'loss': loss, 'accuracy': accuracy, 'gradient_norm': norm}
+
+  return train_step
+
+
+def make_eval_step(graph: nnx.GraphDef) -> Callable[[State, Batch], dict[str, jax.Array]]:
+  """Returns the function that evaluates a batch of `image`, `label` and `weight`, to be jitted.
+
+  It uses the averaged parameters if there are any, and returns `metrics.weighted_sums`.
+  """
+
+  def eval_step(state, batch):
+    model = nnx.merge(graph, _evaluated_params(state), state['statistics'])
+    logits = model(as_float(batch['image']), train=False)
+    return metrics.weighted_sums(logits, batch['label'], batch['weight'])
+
+  return eval_step
+
+
+def as_float(images: jax.Array) -> jax.Array:
+  """Returns uint8 images as float32 from 0 to 1."""
+  return images.astype(jnp.float32) / 255
+
+
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
+  """Trains as `config` says, or goes on with the run that `workdir` holds.
+
+  Args:
+    config: complete, see `configs/`.
+    workdir: gets `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`, `pictures/`.
+
+  Returns:
+    The metrics of the last evaluation, 'val/loss' and 'val/accuracy'.
+
+  Raises:
+    ValueError: something in the config cannot work, or `workdir` holds a run of another config.
+    NonFiniteError: loss or gradient became NaN or infinite; the last good checkpoint stays.
+    scs_jax.checkpoint.CheckpointError: a checkpoint could not be written, or none is intact.
+  """
+  # ------------------------------------------------------------------------------------- Data
+  train_set, eval_set = _load(config)
+  hosts = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+  train_batches = batches.TrainBatches(train_set, config.batch_size, seed=config.seed, **hosts)
+  steps_per_epoch = len(train_set.labels) / config.batch_size
+  steps = lambda name: _steps(name, config[name], steps_per_epoch)
+  total_steps, eval_every = steps('total_epochs'), steps('eval_every_epochs')
+  save_every = steps('save_every_epochs')
+
+  # ------------------------------------------------------------- Shapes first, then shardings
+  mesh = sharding.make_mesh(**config.mesh)
+  sharding.check_batch(mesh, config.batch_size)
+  optimizer = optim.make(total_steps, **config.optimizer.to_dict())
+  learning_rate = optim.make_schedule(total_steps, **config.optimizer.schedule)
+  graph, make_state = _make_model(config, train_set, optimizer)
+  state_shapes = jax.eval_shape(make_state)
+  shardings = sharding.state_shardings(mesh, state_shapes)
+
+  train_step = jax.jit(
+    make_train_step(
+      graph,
+      optimizer,
+      augmentation=augment.make(**config.augment),
+      label_smoothing=config.label_smoothing,
+      ema_decay=config.ema_decay,
+      seed=config.seed,
+    ),
+    in_shardings=(shardings, sharding.batch_sharding(mesh)),
+    out_shardings=(shardings, sharding.replicated(mesh)),
+    donate_argnums=0,
+  )
+  evaluate = _make_evaluate(graph, mesh, shardings, eval_set, config.eval_batch_size)
+
+  # ---------------------------------------------------------------------------------- Restore
+  workdir = epath.Path(workdir)
+  _claim(workdir, config)
+  with Checkpoints(
+    workdir / 'checkpoints', keep_latest=config.keep_latest, keep_best=config.keep_best
+  ) as checkpoints:
+    restored = checkpoints.restore(_with_shardings(state_shapes, shardings))
+    if restored is None:
+      start, values = 0, {}
+      state = jax.jit(make_state, out_shardings=shardings)()
+    else:
+      start, state, values = restored.step, restored.state, restored.extra['metrics']
+      train_batches.restore(restored.extra['iterator'])
+
+    # ----------------------------------------------------------------------------------- Loop
+    with MetricLog(workdir, start=start, total_steps=total_steps) as log:
+      log.say(_introduction(config, state_shapes['params'], mesh, start, total_steps))
+      for skipped, reason in checkpoints.skipped.items():
+        log.say(f'checkpoint of step {skipped} is damaged and was set aside: {reason}')
+      rate = Rate()
+
+      def look_at(step: int, step_metrics: dict[str, jax.Array]) -> None:
+        """Checks the metrics of a step that was made before, and logs them if it is due."""
+        seen = {f'train/{name}': float(value) for name, value in step_metrics.items()}
+        if not np.isfinite([seen['train/loss'], seen['train/gradient_norm']]).all():
+          raise NonFiniteError(
+            f"step {step}: loss {seen['train/loss']}, gradient norm {seen['train/gradient_norm']}; "
+            f'the last good checkpoint is that of step {checkpoints.latest_step()}. Use a lower '
+            'learning rate, a larger q or optimizer.clip_norm'
+          )
+        if step == start + 1:
+          rate.restart()  # so that compilation does not count
+        if step % config.log_every_steps == 0:
+          log.write(step, {**seen, 'train/learning_rate': float(learning_rate(step - 1))})
+
+      unseen = None  # the step before: its number and its metrics
+      for step in range(start, total_steps + 1):
+        last = step == total_steps
+        evaluating = step > start and (last or step % eval_every == 0)
+        saving = step > start and (last or step % save_every == 0)
+        if (evaluating or saving) and unseen is not None:
+          look_at(*unseen)
+          unseen = None
+
+        if evaluating:
+          speed = rate.read()
+          values = evaluate(state)
+          log.write(step, {**values, 'train/images_per_second': speed})
+          epoch = step / steps_per_epoch
+          log.say(f'epoch {epoch:6.2f}  step {step:6d}  {_numbers(values)}  {speed:8.1f} images/s')
+
+        if saving:
+          measured = values if evaluating else {}
+          checkpoints.save(step, state, {'iterator': train_batches.state(), 'metrics': measured})
+
+        if evaluating or saving:
+          rate.restart()
+        if last:
+          break
+        batch = sharding.to_global(mesh, next(train_batches))
+        state, step_metrics = train_step(state, batch)
+        rate.count(config.batch_size)
+
+        if unseen is not None:
+          look_at(*unseen)
+        unseen = step + 1, step_metrics
+
+  # --------------------------------------------------------------------------------- Pictures
+  if jax.process_count() == 1 and config.model.get('variant') == 'scs':
+    model = nnx.merge(graph, _evaluated_params(state), state['statistics'])
+    pictures.draw_network(model, eval_set.images[0], workdir / 'pictures')
+  return values
+
+
+def evaluate_checkpoint(
+  config: ml_collections.ConfigDict, workdir: str, step: int | None = None
+) -> dict[str, float]:
+  """Evaluates the newest checkpoint of `workdir`, or that of `step`, and changes nothing on disk.
+
+  Returns:
+    'step', 'val/loss' and 'val/accuracy'.
+
+  Raises:
+    ValueError: the workdir holds no checkpoint, or a run of another config.
+  """
+  workdir = epath.Path(workdir)
+  if not (workdir / 'config.json').exists():
+    raise ValueError(f'--workdir {workdir} holds no run to evaluate: train first')
+  _check_same_run(workdir, config)
+  train_set, eval_set = _load(config)
+  mesh = sharding.make_mesh(**config.mesh)
+  optimizer = optim.make(1, **config.optimizer.to_dict())  # for the shape of its state only
+  graph, make_state = _make_model(config, train_set, optimizer)
+  state_shapes = jax.eval_shape(make_state)
+  shardings = sharding.state_shardings(mesh, state_shapes)
+  with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
+    restored = checkpoints.restore(_with_shardings(state_shapes, shardings), step)
+  if restored is None:
+    raise ValueError(f'--workdir {workdir} holds no checkpoint yet')
+  evaluate = _make_evaluate(graph, mesh, shardings, eval_set, config.eval_batch_size)
+  return {'step': restored.step, **evaluate(restored.state)}
+
+
+def _load(config):
+  """Returns the examples to train on and to evaluate, which must fit one another."""
+  load = functools.partial(sources.load, config.data.name, data_dir=config.data.data_dir)
+  train_set, eval_set = load(config.data.train_split), load(config.data.eval_split)
+  return train_set, eval_set
+
+
+def _steps(name, epochs, steps_per_epoch):
+  if not epochs > 0:
+    raise ValueError(f'{name} must be greater than 0, got {epochs}')
+  return max(1, round(epochs * steps_per_epoch))
+
+
+def _make_model(config, train_set, optimizer):
+  """Returns the structure of the model, and the function that makes the first state."""
+  sizes = {'input_shape': train_set.images.shape[1:], 'num_classes': train_set.num_classes}
+
+  def build():
+    return models.build(**config.model.to_dict(), **sizes, rngs=nnx.Rngs(config.seed))
+
+  def make_state():
+    params, statistics = map(nnx.to_pure_dict, nnx.split(build(), nnx.Param, ...)[1:])
+    state = {'params': params, 'statistics': statistics, 'optimizer': optimizer.init(params)}
+    if config.ema_decay is not None:
+      state['ema'] = jax.tree.map(jnp.copy, params)  # donated beside params: buffers of its own
+    return state
+
+  return nnx.graphdef(nnx.eval_shape(build)), make_state
+
+
+def _make_evaluate(graph, mesh, shardings, eval_set, batch_size):
+  """Returns a function from the state to the means over every example of `eval_set`."""
+  batch_size = -(-batch_size // mesh.size) * mesh.size  # full rows for every device
+  eval_step = jax.jit(
+    make_eval_step(graph),
+    in_shardings=(shardings, sharding.batch_sharding(mesh)),
+    out_shardings=sharding.replicated(mesh),
+  )
+
+  def evaluate(state):
+    hosts = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+    sums = None
+    for rows in batches.evaluation_batches(eval_set, batch_size, **hosts):
+      more = eval_step(state, sharding.to_global(mesh, rows))
+      sums = more if sums is None else jax.tree.map(jnp.add, sums, more)
+    return {f'val/{name}': value for name, value in metrics.means(sums).items()}
+
+  return evaluate
+
+
+def _evaluated_params(state):
+  return state.get('ema', state['params'])
+
+
+def _with_shardings(shapes, shardings):
+  return jax.tree.map(
+    lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+    shapes,
+    shardings,
+  )
+
+
+def _claim(workdir, config):
+  """Makes `workdir` the home of this run; raises ValueError if it cannot be."""
+  if (workdir / 'config.json').exists():
+    _check_same_run(workdir, config)
+    return
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n')
+  except OSError as error:
+    raise ValueError(f'--workdir {workdir} cannot be written: {error}') from error
+
+
+def _check_same_run(workdir, config):
+  ours = _flat(json.loads(config.to_json_best_effort()))
+  theirs = _flat(json.loads((workdir / 'config.json').read_text()))
+  differ = [
+    f'{key}: {theirs.get(key, "absent")} there, {ours.get(key, "absent")} here'
+    for key in sorted(ours.keys() | theirs.keys())
+    if ours.get(key) != theirs.get(key) and key.split('.')[0] not in MAY_CHANGE
+  ]
+  if differ:
+    raise ValueError(
+      f'--workdir {workdir} holds a run of another config ({"; ".join(differ)}): use another '
+      'workdir, or the config of that run'
+    )
+
+
+def _flat(tree, prefix=''):
+  if isinstance(tree, dict):
+    return {k: v for name in tree for k, v in _flat(tree[name], f'{prefix}{name}.').items()}
+  return {prefix[:-1]: tree}
+
+
+def _introduction(config, params, mesh, start, total_steps):
+  count = sum(leaf.size for leaf in jax.tree.leaves(params))
+  devices = f'{mesh.size} {jax.devices()[0].platform} devices'
+  begin = f'going on at step {start}' if start else 'starting'
+  return (
+    f'{config.model.name} on {config.data.name}: {count:,} parameters, {devices}, '
+    f'batch {config.batch_size}, {begin} of {total_steps} steps'
+  )
+
+
+def _numbers(values):
+  return '  '.join(f'{name} {value:.4f}' for name, value in values.items())
