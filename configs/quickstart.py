@@ -47,7 +47,8 @@ def get_config() -> ConfigDict:
   config.optimizer.schedule = ConfigDict()
   config.optimizer.schedule.name = 'one_cycle'
   config.optimizer.schedule.peak_learning_rate = 0.03
-  config.optimizer.momentum = (0.95, 0.85)
+  config.optimizer.momentum = 0.95
+  config.optimizer.cycle_momentum_to = 0.85
   config.optimizer.weight_decay = 0.0
   config.optimizer.p_multiplier = 1.0
   config.optimizer.q_multiplier = 1.0

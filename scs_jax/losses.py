@@ -1,6 +1,7 @@
 """Losses, one value for each example."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -13,8 +14,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float =
     label_smoothing: the share of the target that is spread evenly over all classes.
 
   Returns:
-    `[batch]`, float32, in nats.
+    `[batch]`, in nats; float32, or float64 for float64 logits.
   """
-  targets = jax.nn.one_hot(labels, logits.shape[-1], dtype='float32')
-  targets = optax.smooth_labels(targets, label_smoothing)
-  return optax.softmax_cross_entropy(logits.astype('float32'), targets)
+  logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+  targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+  return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))

@@ -6,7 +6,7 @@ import sys
 import traceback
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from scs_jax import sharding
@@ -24,12 +24,12 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
   config = _CONFIG.value
-  # Several processes: a TPU pod or SLURM is found by JAX; elsewhere these name the coordinator.
+  # Several processes: JAX finds a TPU pod by itself; elsewhere this names the coordinator.
   if 'JAX_COORDINATOR_ADDRESS' in os.environ or 'TPU_WORKER_HOSTNAMES' in os.environ:
     jax.distributed.initialize()
   sharding.use_cpu_cores(config.batch_size)
 
-  from scs_jax import train  # after the devices are settled
+  from scs_jax import train  # after the devices are settled, and after a typo was refused
 
   if _MODE.value == 'eval':
     values = train.evaluate_checkpoint(config, _WORKDIR.value, _STEP.value)
@@ -42,13 +42,27 @@ def main(argv: list[str]) -> None:
 def _run() -> None:
   """Turns errors that this package raises itself into one line: they were written to be read."""
   flags.mark_flags_as_required(['config', 'workdir'])
+  flags.FLAGS.set_default('verbosity', logging.WARNING)
   try:
-    app.run(main)
+    app.run(main, flags_parser=_parse)
   except Exception as error:
     raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     if pathlib.Path(__file__).parent not in raised_in.parents:
       raise
     sys.exit(f'error: {error}')
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags; a misspelt key or a config file that does not load is one line too."""
+  try:
+    rest = app.parse_flags_with_usage(argv)
+    _ = _CONFIG.value  # loading fails here, not in main
+    return rest
+  except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    message = error
+    while isinstance(message, Exception) and message.args and not isinstance(message, OSError):
+      message = message.args[0]
+    sys.exit('error: --config: ' + ' '.join(str(message).split()))
 
 
 if __name__ == '__main__':

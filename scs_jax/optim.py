@@ -83,7 +83,8 @@ def make(
   *,
   name: str,
   schedule: Mapping,
-  momentum: float | tuple[float, float],
+  momentum: float = 0.9,
+  cycle_momentum_to: float | None = None,
   weight_decay: float = 0.0,
   p_multiplier: float = 1.0,
   q_multiplier: float = 1.0,
@@ -95,8 +96,9 @@ def make(
     total_steps: length of the training.
     name: 'adamw' or 'sgd' (with Nesterov momentum).
     schedule: name and settings of the learning rate, for `make_schedule`.
-    momentum: of SGD, or b1 of Adam; a pair `(high, low)` cycles it from high to low and back while
-      the learning rate of 'one_cycle' rises and falls.
+    momentum: of SGD, or b1 of Adam.
+    cycle_momentum_to: if given, momentum moves to this value and back while the learning rate of
+      the schedule 'one_cycle' rises and falls.
     weight_decay: decoupled, multiplied by the learning rate; for kernels only, never p, q, biases
       or normalisation.
     p_multiplier: on the learning rate of p.
@@ -112,13 +114,16 @@ def make(
   ):  # fmt: skip
     if value < 0:
       raise ValueError(f'optimizer.{setting} must be at least 0, got {value}')
+  for setting, value in (('momentum', momentum), ('cycle_momentum_to', cycle_momentum_to or 0)):
+    if not 0 <= value < 1:
+      raise ValueError(f'optimizer.{setting} must be in [0, 1), got {value}')
   if clip_norm is not None and clip_norm <= 0:
     raise ValueError(f'optimizer.clip_norm must be positive or None, got {clip_norm}')
   multipliers = {'p': p_multiplier, 'q': q_multiplier}
   learning_rate = make_schedule(total_steps, **schedule)
   return optax.chain(
     optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-    _with_momentum(name, _momentum(momentum, schedule, total_steps)),
+    _with_momentum(name, _momentum(momentum, cycle_momentum_to, schedule, total_steps)),
     optax.add_decayed_weights(weight_decay, mask=lambda tree: _is_group(tree, 'kernel')),
     *(
       optax.masked(optax.scale(factor), lambda tree, group=group: _is_group(tree, group))
@@ -142,16 +147,16 @@ def _is_group(tree, wanted):
   return jax.tree_util.tree_map_with_path(lambda path, _: group(path) == wanted, tree)
 
 
-def _momentum(momentum, schedule, total_steps) -> float | Schedule:
-  if isinstance(momentum, int | float):
+def _momentum(momentum, cycle_to, schedule, total_steps) -> float | Schedule:
+  if cycle_to is None:
     return momentum
-  high, low = momentum
   if schedule['name'] != 'one_cycle':
     raise ValueError(
-      f'optimizer.momentum {tuple(momentum)} cycles, which only goes with the schedule '
-      f"'one_cycle', not {schedule['name']!r}: give one number"
+      f"optimizer.cycle_momentum_to {cycle_to} only goes with the schedule 'one_cycle', not "
+      f'{schedule["name"]!r}: set it to None'
     )
-  return _up_and_down(total_steps, schedule.get('warmup_fraction', 0.3), high, low, high)
+  turn = schedule.get('warmup_fraction', 0.3)
+  return _up_and_down(total_steps, turn, momentum, cycle_to, momentum)
 
 
 def _with_momentum(name, momentum):

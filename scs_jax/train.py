@@ -70,7 +70,7 @@ def make_train_step(
     new = {'params': params, 'statistics': statistics, 'optimizer': optimizer_state}
     if ema_decay is not None:
       new['ema'] = optax.incremental_update(params, state['ema'], 1 - ema_decay)
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     return new, {'loss': loss, 'accuracy': accuracy, 'gradient_norm': norm}
 
   return train_step
@@ -110,6 +110,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     NonFiniteError: loss or gradient became NaN or infinite; the last good checkpoint stays.
     scs_jax.checkpoint.CheckpointError: a checkpoint could not be written, or none is intact.
   """
+  _check_ranges(config)
   # ------------------------------------------------------------------------------------- Data
   train_set, eval_set = _load(config)
   hosts = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
@@ -244,6 +245,16 @@ def evaluate_checkpoint(
     raise ValueError(f'--workdir {workdir} holds no checkpoint yet')
   evaluate = _make_evaluate(graph, mesh, shardings, eval_set, config.eval_batch_size)
   return {'step': restored.step, **evaluate(restored.state)}
+
+
+def _check_ranges(config):
+  """Checks the numbers that nobody else looks at before they are used."""
+  for name in ('log_every_steps', 'eval_batch_size', 'keep_latest'):
+    if config[name] < 1:
+      raise ValueError(f'{name} must be at least 1, got {config[name]}')
+  for name, off in (('label_smoothing', 0.0), ('ema_decay', None)):
+    if config[name] != off and not 0 <= config[name] < 1:
+      raise ValueError(f'{name} must be in [0, 1), or {off} for none; got {config[name]}')
 
 
 def _load(config):

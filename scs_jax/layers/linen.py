@@ -67,7 +67,7 @@ class SharpenedCosineSimilarity(linen.Module):
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
     scale = None
     if self.scale_init is not None:
-      scale = self.param('scale', lambda _: jnp.asarray(self.scale_init, jnp.float32))
+      scale = self.param('scale', lambda _: parameters.initial_scale(self.scale_init, self.param_dtype))
     return parameters.similarity(
       x,
       kernel,

@@ -96,7 +96,7 @@ class SharpenedCosineSimilarity(nnx.Module):
         value = initialise(rngs.params(), parameters.raw_shape(mode, shape[-1]), param_dtype)
         setattr(self, name, nnx.Param(value))
     if scale_init is not None:
-      self.scale = nnx.Param(jnp.asarray(scale_init, jnp.float32))
+      self.scale = nnx.Param(parameters.initial_scale(scale_init, param_dtype))
     self.in_features, self.out_features = in_features, out_features
     self.strides, self.padding, self.kernel_dilation = strides, padding, kernel_dilation
     self.feature_group_count, self.share_kernels = feature_group_count, share_kernels

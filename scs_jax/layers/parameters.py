@@ -58,11 +58,21 @@ def raw_initializer(init: float | Initializer) -> Initializer:
   """
 
   def initialise(key, shape, dtype):
-    dtype = jnp.promote_types(dtype, jnp.float32)
+    dtype = at_least_float32(dtype)
     value = init(key, shape, dtype) if callable(init) else jnp.full(shape, init, dtype)
     return raw(value)
 
   return initialise
+
+
+def initial_scale(value: float, dtype: jnp.dtype) -> jax.Array:
+  """Returns the first output scale, a scalar, float32 or float64 like p and q."""
+  return jnp.asarray(value, at_least_float32(dtype))
+
+
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
+  """Returns float64 for float64, else float32."""
+  return jnp.promote_types(dtype, jnp.float32)
 
 
 def raw_shape(mode: str, kernels: int) -> tuple[int, ...]:

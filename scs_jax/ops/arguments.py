@@ -140,17 +140,24 @@ def as_scalar_or_features(
   array = jnp.asarray(value, dtype)
   if array.shape not in ((), (out,)):
     raise ValueError(f'{name} must be a scalar or [{out}] (one for each kernel), got {array.shape}')
-  if not isinstance(array, jax.core.Tracer):
-    known = np.asarray(array)
-    if not np.all(known > 0 if positive else known >= 0):
+  # `value`, not `array`: under jit the conversion of a known value is traced too.
+  if not any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(value)):
+    known = np.asarray(value, dtype)
+    if not np.all((known > 0 if positive else known >= 0) & (known < np.inf)):
       bound = 'greater than 0' if positive else 'at least 0'
-      raise ValueError(f'{name} must be {bound}, got {value}')
+      raise ValueError(f'{name} must be {bound} and finite, got {value}')
   return array
+
+
+def common_dtype(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
+  """Returns what `dtypes` promote to; being asked for, also where implicit promotion is an error."""
+  with jax.numpy_dtype_promotion('standard'):
+    return jnp.result_type(*dtypes)
 
 
 def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
   """Returns float64 if any array is float64, else float32: what norms and powers are taken in."""
-  return jnp.promote_types(jnp.result_type(*(a.dtype for a in arrays)), jnp.float32)
+  return common_dtype(*(a.dtype for a in arrays), jnp.float32)
 
 
 def _is_integer(value: object) -> bool:

@@ -5,6 +5,8 @@ takes about `prod(window)` times the memory of the image and is several times sl
 methods, but every line is a line of the definition.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -42,15 +44,17 @@ def similarity(
   """
   out = kernel.shape[-1]
   s = patches(x.astype(dtype), window)  # [batch, *output, in, taps]
-  s = s.reshape(*s.shape[:-2], groups, 1, -1)  # [batch, *output, groups, 1, in // groups * taps]
+  s = s.reshape(*s.shape[:-2], groups, 1, kernel.size // out)  # [batch, *output, groups, 1, in // groups * taps]
   k = jnp.moveaxis(kernel.astype(dtype).reshape(-1, *kernel.shape[-2:]), 0, 1)
   k = k.reshape(-1, out).T.reshape(groups, out // groups, -1)  # each kernel laid out as its patch
   k = lax.expand_dims(k, range(s.ndim - 3))
 
   dot = (s * k).sum(-1)
   q, kernel_q = (jnp.broadcast_to(v, (out,)).reshape(k.shape[:-1]) for v in (q, kernel_q))
-  denominator = (_norm(s) + q) * (_norm(k) + kernel_q)
-  c = jnp.where(denominator > 0, dot / jnp.where(denominator > 0, denominator, 1), 0)
+  s_length, k_length = _norm(s) + q, _norm(k) + kernel_q
+  defined = (s_length > 0) & (k_length > 0)
+  c = dot / jnp.where(defined, s_length, 1) / jnp.where(defined, k_length, 1)
+  c = jnp.where(defined, c, 0)
   c = c.reshape(*c.shape[:-2], out)
   return sharpen(c + lax.stop_gradient(jnp.clip(c, -1, 1) - c), p)
 
@@ -81,7 +85,7 @@ def patches(x: jax.Array, window: Window) -> jax.Array:
     dimension_numbers=LAYOUTS[len(window.shape)],
     precision=lax.Precision.HIGHEST,
   )
-  return flat.reshape(*flat.shape[:-1], x.shape[-1], -1)
+  return flat.reshape(*flat.shape[:-1], x.shape[-1], math.prod(window.shape))
 
 
 def _norm(x: jax.Array) -> jax.Array:

@@ -92,7 +92,7 @@ def sharpened_cosine_similarity(
     y = reference.similarity(x, kernel, power, q_x, q_k, window, feature_group_count, dtype)
     return y.astype(x.dtype)
 
-  common = jnp.promote_types(x.dtype, kernel.dtype)  # norms are of the values that are multiplied
+  common = arguments.common_dtype(x.dtype, kernel.dtype)  # norms are of the values that are multiplied
   s, k = x.astype(common), kernel.astype(common)
   dot = windows.correlate(
     s, k, window, feature_group_count, method=method, precision=precision, dtype=dtype

@@ -1,5 +1,7 @@
 """Soft cosine similarity: patch features that are alike count as alike."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -62,14 +64,14 @@ def soft_cosine_similarity(
   """
   x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
   mixing = arguments.as_floating('mixing', mixing)
-  groups, out = feature_group_count, kernel.shape[-1]
-  spatial = arguments.check_images(x)
+  spatial, groups = arguments.check_images(x), feature_group_count
   arguments.check_kernel(x, kernel, groups)
   window = arguments.resolve_window(
     spatial, kernel.shape[:-2], strides, padding, kernel_dilation, shape_name='the kernel window'
   )
-  features = kernel.size // out
-  if mixing.ndim != 2 or mixing.shape[0] != features:
+  *taps, out = kernel.shape
+  features = math.prod(taps)
+  if mixing.ndim != 2 or mixing.shape[0] != features or not mixing.size:
     raise ValueError(
       f'mixing must be [{features}, rank] for a kernel of shape {kernel.shape}, got {mixing.shape}'
     )
@@ -81,16 +83,16 @@ def soft_cosine_similarity(
   kernel_q = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
 
   rank = mixing.shape[1]
-  common = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), mixing.dtype)
+  common = arguments.common_dtype(x.dtype, kernel.dtype, mixing.dtype)
   s, k, a = x.astype(common), kernel.astype(common), mixing.astype(common)
   # A patch times A is a convolution whose kernels are the columns of A, the same in every group.
-  columns = jnp.tile(a.reshape(*kernel.shape[:-1], rank), groups)
+  columns = jnp.tile(a.reshape(*taps, rank), groups)
   s = windows.correlate(
     s, columns, window, groups, method='convolution', precision=precision, dtype=dtype
   )
   s = s.reshape(*s.shape[:-1], groups, rank)
   k = jnp.einsum(
-    'fr,fo->ro', a, k.reshape(-1, out), precision=precision, preferred_element_type=dtype
+    'fr,fo->ro', a, k.reshape(features, out), precision=precision, preferred_element_type=dtype
   )
   dot = jnp.einsum('...gr,rgo->...go', s, k.reshape(rank, groups, -1), precision=precision)
   s_norm, k_norm = (windows.safe_sqrt(jnp.square(v).sum(i)) for v, i in ((s, -1), (k, 0)))

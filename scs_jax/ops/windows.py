@@ -73,17 +73,17 @@ def _convolve(x, kernel, *, window, groups, precision, dtype):
 
 
 def _correlate_by_shifts(x, kernel, *, window, groups, dtype):
-  x, kernel = x.astype(dtype), kernel.astype(dtype)
+  x, kernel, out = x.astype(dtype), kernel.astype(dtype), kernel.shape[-1]
   kernel = kernel.reshape(-1, *kernel.shape[-2:])  # [taps, in // groups, out]
   # [taps, in // groups, groups, out // groups]: what each feature of each group is multiplied by.
   kernel = kernel.reshape(*kernel.shape[:2], groups, -1)
   total = None
   for tap, shifted in zip(kernel, shifts(x, window), strict=True):
-    features = shifted.reshape(*shifted.shape[:-1], groups, -1)
-    for i in range(features.shape[-1]):
+    features = shifted.reshape(*shifted.shape[:-1], groups, kernel.shape[1])
+    for i in range(kernel.shape[1]):
       term = features[..., i, None] * lax.expand_dims(tap[i], range(x.ndim - 1))
       total = term if total is None else total + term
-  return total.reshape(*total.shape[:-2], -1)
+  return total.reshape(*total.shape[:-2], out)
 
 
 def shifts(x: jax.Array, window: Window, fill: float = 0) -> list[jax.Array]:
@@ -133,7 +133,8 @@ def patch_norms(x: jax.Array, window: Window, groups: int, dtype: jnp.dtype) -> 
   The squares are summed over the features first, so that the window slides over one number for
   each group instead of `in // groups`.
   """
-  squares = jnp.square(x.astype(dtype)).reshape(*x.shape[:-1], groups, -1).sum(-1)
+  squares = jnp.square(x.astype(dtype))
+  squares = squares.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).sum(-1)
   return safe_sqrt(window_sum(squares, window))
 
 

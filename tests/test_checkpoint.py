@@ -1,0 +1,534 @@
+"""Checkpoints survive what disks, kills and new device counts do to them."""
+
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from absl import logging
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from scs_jax import checkpoint
+from scs_jax.checkpoint import CheckpointError, Checkpoints, SaveError
+
+
+def make_mesh(devices=8):
+  return jax.make_mesh(
+    (devices,), ('data',), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+  )
+
+
+def make_shardings(tree, devices=8):
+  """The first dimension sharded where it divides, everything else replicated."""
+  mesh = make_mesh(devices)
+
+  def choose(leaf):
+    sharded = leaf.ndim > 0 and leaf.shape[0] % 8 == 0
+    return NamedSharding(mesh, PartitionSpec('data') if sharded else PartitionSpec())
+
+  return jax.tree.map(choose, tree)
+
+
+def make_state(seed=0):
+  """Optimizer state, bfloat16, integers, scalars, NaN, infinities and a negative zero."""
+  key = jax.random.key(seed)
+  params = {
+    'dense': {'kernel': jax.random.normal(key, (16, 5)), 'bias': jnp.arange(5.0) + seed},
+    'half': jax.random.normal(key, (8, 3)).astype(jnp.bfloat16),
+    'odd': jnp.array([jnp.nan, jnp.inf, -jnp.inf, -0.0, 1e-45]),
+    'p': jnp.float32(1.5 + seed),
+  }
+  state = {
+    'params': params,
+    'optimizer': optax.adam(1e-3).init(params),
+    'step': jnp.int32(seed),
+    'key': jax.random.key_data(key),
+    'counts': jnp.arange(7, dtype=jnp.uint8),
+  }
+  return jax.device_put(state, make_shardings(state))
+
+
+def make_abstract(state, devices=8):
+  shapes = jax.eval_shape(lambda: state)
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+    shapes,
+    make_shardings(shapes, devices),
+  )
+
+
+SMALL = {'w': jnp.arange(8.0)}  # for what does not depend on the tree
+ONE_DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+SMALL_ABSTRACT = {'w': jax.ShapeDtypeStruct((8,), jnp.float32, sharding=ONE_DEVICE)}
+
+
+def assert_same_bits(got, expected):
+  assert jax.tree.structure(got) == jax.tree.structure(expected)
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+    assert a.dtype == b.dtype
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def save_steps(directory, *steps, metrics=None, **options):
+  with Checkpoints(directory, **options) as checkpoints:
+    for step in steps:
+      extra = {'metrics': {'val/accuracy': metrics[step]}} if metrics else {}
+      checkpoints.save(step, {'w': jnp.arange(8.0) + step}, extra)
+
+
+def restore_step(directory, read_only=False, **options):
+  """The step restored, checked against its content, and the reasons for those skipped."""
+  with Checkpoints(directory, read_only=read_only) as checkpoints:
+    step, state, _ = checkpoints.restore(SMALL_ABSTRACT, **options)
+    assert_same_bits(state, {'w': jnp.arange(8.0) + step})
+    return step, checkpoints.skipped
+
+
+def save_and_wait(checkpoints, step, state):
+  checkpoints.save(step, state, {})
+  checkpoints.wait()
+
+
+def list_files(directory):
+  return sorted(path for path in pathlib.Path(directory).rglob('*') if path.is_file())
+
+
+def flip_byte(path, random_):
+  data = bytearray(path.read_bytes())
+  position = random_.randrange(len(data))
+  data[position] ^= random_.randrange(1, 256)
+  path.write_bytes(data)
+
+
+def digest_tree(directory):
+  entries = sorted(pathlib.Path(directory).rglob('*'))
+  text = [(str(p), p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else '') for p in entries]
+  return hashlib.sha256(repr(text).encode()).hexdigest()
+
+
+@pytest.fixture(scope='module')
+def two_steps(tmp_path_factory):
+  """Steps 100 and 200, to copy and damage."""
+  directory = tmp_path_factory.mktemp('two_steps')
+  save_steps(directory, 100, 200)
+  return directory
+
+
+@pytest.fixture
+def copy(two_steps, tmp_path):
+  return pathlib.Path(shutil.copytree(two_steps, tmp_path / 'copy'))
+
+
+class TestRoundTrip:
+  def test_bits_structure_and_extra_return(self, tmp_path):
+    state = make_state()
+    extra = {'iterator': {'step': 7}, 'metrics': {'val/accuracy': 0.5, 'val/loss': float('nan')}}
+    with Checkpoints(tmp_path) as checkpoints:
+      checkpoints.save(7, state, extra)
+      step, restored, extra_restored = checkpoints.restore(make_abstract(state))
+      assert step == checkpoints.latest_step() == 7
+    assert_same_bits(restored, state)
+    assert isinstance(restored['optimizer'][0], optax.ScaleByAdamState)
+    assert json.dumps(extra_restored) == json.dumps(extra)
+    assert jax.tree.map(lambda a: a.sharding, restored) == make_shardings(state)
+
+  def test_donating_the_state_after_save_returns_changes_nothing(self, tmp_path):
+    expected = {
+      'sharded': np.random.default_rng(0).normal(size=(64, 1 << 14)).astype(np.float32),
+      'replicated': np.arange(1 << 16, dtype=np.float32),
+    }
+    mesh = make_mesh()
+    update = jax.jit(lambda s: jax.tree.map(lambda a: a * 1.5 + 1, s), donate_argnums=0)
+    shardings = {
+      'sharded': NamedSharding(mesh, PartitionSpec('data')),
+      'replicated': NamedSharding(mesh, PartitionSpec()),
+    }
+    with Checkpoints(tmp_path) as checkpoints:
+      for step in range(3):
+        # Computed on the device: buffers that JAX owns are those it reuses.
+        state = jax.jit(lambda s: jax.tree.map(jnp.copy, s), out_shardings=shardings)(expected)
+        abstract = jax.tree.map(
+          lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), state
+        )
+        checkpoints.save(step, state, {})
+        for _ in range(20):
+          state = update(state)
+        jax.block_until_ready(state)
+        assert_same_bits(checkpoints.restore(abstract).state, expected)
+
+  def test_extra_is_copied(self, tmp_path):
+    extra = {'iterator': {'step': 1}}
+    with Checkpoints(tmp_path) as checkpoints:
+      checkpoints.save(1, SMALL, extra)
+      extra['iterator']['step'] = 2
+      assert checkpoints.restore(SMALL_ABSTRACT).extra == {'iterator': {'step': 1}}
+
+  def test_other_device_counts(self, tmp_path):
+    state = make_state()
+    saved = state
+    for step, devices in enumerate([8, 4, 1, 8]):
+      with Checkpoints(tmp_path) as checkpoints:
+        if step:
+          abstract = make_abstract(state, devices)
+          saved = checkpoints.restore(abstract).state
+          assert saved['params']['dense']['kernel'].sharding.num_devices == devices
+          assert_same_bits(saved, state)
+        checkpoints.save(step, saved, {})
+
+  def test_saves_under_a_transfer_guard(self, tmp_path):
+    with Checkpoints(tmp_path) as checkpoints, jax.transfer_guard('disallow'):
+      checkpoints.save(1, SMALL, {})
+      assert checkpoints.verified_steps() == [1]
+
+
+class TestChoice:
+  @pytest.mark.parametrize('read_only', [False, True])
+  def test_empty_or_absent_directory_is_none(self, tmp_path, read_only):
+    with Checkpoints(tmp_path / 'new', read_only=read_only) as checkpoints:
+      assert checkpoints.restore(SMALL_ABSTRACT) is None
+      assert checkpoints.latest_step() is None
+      assert checkpoints.best_step() is None
+    assert (tmp_path / 'new').exists() is not read_only
+
+  def test_given_step(self, two_steps):
+    assert restore_step(two_steps, read_only=True, step=100) == (100, {})
+    with pytest.raises(CheckpointError, match=r'no step 150.*\[100, 200\]'):
+      restore_step(two_steps, read_only=True, step=150)
+
+  def test_given_step_damaged_is_an_error(self, copy):
+    (copy / '200/extra/metadata').unlink()
+    with pytest.raises(CheckpointError, match='step 200: extra/metadata is missing'):
+      restore_step(copy, step=200)
+    assert (copy / '200').exists()
+
+  def test_first_mismatch_is_named_with_both_shapes(self, copy):
+    before = digest_tree(copy)
+    cases = {
+      r"'w' is float32\[8\] in the checkpoint and float32\[9\] in the model": {
+        'w': jax.ShapeDtypeStruct((9,), jnp.float32, sharding=ONE_DEVICE)
+      },
+      r"'w' is float32\[8\] in the checkpoint and bfloat16\[8\]": {
+        'w': jax.ShapeDtypeStruct((8,), jnp.bfloat16, sharding=ONE_DEVICE)
+      },
+      r"'a/b' is absent in the checkpoint and float32\[\]": {
+        **SMALL_ABSTRACT,
+        'a': {'b': jax.ShapeDtypeStruct((), jnp.float32, sharding=ONE_DEVICE)},
+      },
+      r"'w' is float32\[8\] in the checkpoint and absent in the model": {},
+    }
+    for message, abstract in cases.items():
+      with Checkpoints(copy) as checkpoints, pytest.raises(CheckpointError, match=message):
+        checkpoints.restore(abstract)
+    with Checkpoints(copy) as checkpoints, pytest.raises(ValueError, match='sharding'):
+      checkpoints.restore({'w': jax.ShapeDtypeStruct((8,), jnp.float32)})
+    assert digest_tree(copy) == before
+
+  def test_failure_of_an_intact_step_is_no_fall_back(self, copy, monkeypatch):
+    def fail(*_, **__):
+      raise ValueError('out of luck')
+
+    with Checkpoints(copy) as checkpoints:
+      monkeypatch.setattr(checkpoints._orbax, 'restore', fail)
+      with pytest.raises(CheckpointError, match=r'step 200 .* agrees .* out of luck'):
+        checkpoints.restore(SMALL_ABSTRACT)
+
+
+class TestDamage:
+  def test_flipped_byte_in_every_file(self, two_steps, tmp_path):
+    random_ = random.Random(0)
+    names = [path.relative_to(two_steps) for path in list_files(two_steps / '200')]
+    assert len(names) > 8
+    for number, name in enumerate(names * 3):
+      copy = pathlib.Path(shutil.copytree(two_steps, tmp_path / str(number)))
+      if not (copy / name).stat().st_size:
+        continue
+      flip_byte(copy / name, random_)
+      with Checkpoints(copy) as checkpoints:
+        assert checkpoints.verified_steps() == [100], name
+        if number >= len(names):
+          continue  # restoring costs more than verifying
+        step, state, _ = checkpoints.restore(SMALL_ABSTRACT)
+        assert_same_bits(state, {'w': jnp.arange(8.0) + 100})
+        assert step == 100
+        assert name.name in checkpoints.skipped[200]
+      assert not (copy / '200').exists()
+      assert (copy / 'damaged/200-0').exists()
+
+  def test_every_byte_of_the_manifest_counts(self, two_steps):
+    data = (two_steps / '200/manifest.json').read_bytes()
+    assert checkpoint._decode_manifest(data)['step'] == 200
+    random_ = random.Random(1)
+    for position in range(len(data)):
+      flips = {random_.randrange(1, 256)}
+      if data[position : position + 1].isspace():
+        flips |= {data[position] ^ other for other in b' \n\t\r'} - {0}
+      for flip in flips:
+        changed = bytearray(data)
+        changed[position] ^= flip
+        with pytest.raises(checkpoint._DamagedError):
+          checkpoint._decode_manifest(bytes(changed))
+    for length in (0, 1, len(data) // 2, len(data) - 1):
+      with pytest.raises(checkpoint._DamagedError):
+        checkpoint._decode_manifest(data[:length])
+
+  @pytest.mark.parametrize(
+    ('damage', 'reason'),
+    [
+      (lambda step: os.truncate(largest(step), largest(step).stat().st_size // 2), 'has changed'),
+      (lambda step: os.truncate(step / 'manifest.json', 0), 'manifest.json is damaged'),
+      (lambda step: largest(step).unlink(), 'is missing'),
+      (lambda step: (step / 'manifest.json').unlink(), 'never verified'),
+      (lambda step: (step / 'state/d/extra').write_text(''), 'state/d/extra does not belong'),
+      (lambda step: shutil.rmtree(step / 'state'), 'is missing'),
+      (lambda step: [shutil.rmtree(step), step.mkdir()], 'never verified'),
+      (lambda step: [shutil.rmtree(step), step.write_text('')], 'never verified'),
+      (
+        lambda step: [shutil.rmtree(step), shutil.copytree(step.parent / '100', step)],
+        'manifest is that of step 100',
+      ),
+    ],
+  )
+  def test_falls_back_names_the_step_and_saves_it_again(self, copy, caplog, damage, reason):
+    damage(copy / '200')
+    caplog.set_level('WARNING')
+    logging.get_absl_logger().addHandler(caplog.handler)
+    try:
+      step, skipped = restore_step(copy)
+    finally:
+      logging.get_absl_logger().removeHandler(caplog.handler)
+    assert step == 100
+    assert reason in skipped[200]
+    assert f'Skipping step 200 in {copy}' in caplog.text
+    assert str(copy / 'damaged/200-0') in caplog.text
+    save_steps(copy, 200)
+    assert restore_step(copy) == (200, {})
+
+  def test_damaged_again_and_again_keeps_all_evidence(self, copy):
+    for number in range(2):
+      (copy / '200/extra/metadata').unlink()
+      assert restore_step(copy)[0] == 100
+      assert (copy / f'damaged/200-{number}').exists()
+      save_steps(copy, 200)
+
+  def test_all_damaged_is_an_error_every_time(self, copy):
+    (copy / '100/extra/metadata').write_text('{ }')
+    (copy / '200/manifest.json').unlink()
+    before = digest_tree(copy)
+    for _ in range(2):
+      with pytest.raises(CheckpointError) as raised:
+        restore_step(copy)
+      assert 'step 200: it has no manifest.json' in str(raised.value)
+      assert 'step 100: extra/metadata has changed' in str(raised.value)
+    assert digest_tree(copy) == before
+
+  def test_save_over_a_step(self, copy):
+    with Checkpoints(copy) as checkpoints:
+      with pytest.raises(ValueError, match='already holds a good step 200'):
+        checkpoints.save(200, SMALL, {})
+      (copy / '200/extra/metadata').unlink()
+      checkpoints.save(200, {'w': jnp.arange(8.0) + 200}, {})
+    assert restore_step(copy) == (200, {})
+    assert (copy / 'damaged/200-0').exists()
+
+  def test_read_only_changes_nothing(self, copy):
+    (copy / '200/extra/metadata').unlink()
+    (copy / '300.pending.orbax-checkpoint-tmp').mkdir()
+    (copy / '50.deleted').mkdir()
+    before = digest_tree(copy)
+    assert restore_step(copy, read_only=True) == (100, {200: 'extra/metadata is missing'})
+    with Checkpoints(copy, read_only=True) as checkpoints:
+      assert checkpoints.verified_steps() == [100]
+      with pytest.raises(ValueError, match='reading only'):
+        checkpoints.save(300, SMALL, {})
+    assert digest_tree(copy) == before
+
+  def test_leftovers_go_and_other_files_stay(self, copy):
+    for name in ('300.pending.orbax-checkpoint-tmp', '300.pending', '50.deleted', '200.bak', 'x'):
+      (copy / name).mkdir()
+    Checkpoints(copy).close()
+    assert {path.name for path in copy.iterdir()} == {'100', '200', '200.bak', 'x'}
+
+
+def largest(step):
+  """The file that holds most of the arrays."""
+  return max(list_files(step / 'state'), key=lambda path: path.stat().st_size)
+
+
+class TestRetention:
+  def test_latest_and_best_are_kept(self, tmp_path):
+    metrics = {1: 0.3, 2: 0.9, 3: float('nan'), 4: 0.5, 5: 0.9, 6: float('inf'), 7: 0.1, 8: 0.2}
+    save_steps(tmp_path, *range(1, 9), metrics=metrics, keep_latest=2, keep_best=2)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+      assert checkpoints.verified_steps() == [2, 5, 7, 8]
+      assert checkpoints.best_step() == 5  # the newest of equals
+      assert checkpoints.latest_step() == 8
+
+  def test_without_metrics_only_the_latest_stay(self, tmp_path):
+    save_steps(tmp_path, 1, 2, 3, keep_latest=1)
+    with Checkpoints(tmp_path) as checkpoints:
+      assert checkpoints.verified_steps() == [3]
+      assert checkpoints.best_step() is None
+    assert [path.name for path in tmp_path.iterdir()] == ['3']
+
+  def test_damaged_steps_do_not_count(self, copy):
+    (copy / '200/extra/metadata').unlink()
+    save_steps(copy, 300, keep_latest=2)
+    with Checkpoints(copy) as checkpoints:
+      assert checkpoints.verified_steps() == [100, 300]
+    assert (copy / '200').exists()
+
+  def test_nothing_is_deleted_before_the_new_step_is_verified(self, copy, monkeypatch):
+    """Fails the save at each stage of its finish: the step before stays the good one."""
+
+    def fail(*_, **__):
+      raise OSError('stage fails')
+
+    for stage in ('_fingerprints', '_encode_manifest'):
+      with Checkpoints(copy, keep_latest=1) as checkpoints, monkeypatch.context() as patch:
+        patch.setattr(checkpoint, stage, fail)
+        checkpoints.save(300, SMALL, {})
+        with pytest.raises(SaveError, match='step 300'):
+          checkpoints.wait()
+      assert restore_step(copy) == (200, {})
+      assert {path.name for path in copy.iterdir()} == {'100', '200'}
+
+  @pytest.mark.parametrize('options', [{'keep_latest': 0}, {'keep_best': -1}])
+  def test_nonsense_is_refused(self, tmp_path, options):
+    with pytest.raises(ValueError, match='keep_latest'):
+      Checkpoints(tmp_path, **options)
+
+
+class TestErrors:
+  @pytest.fixture
+  def failing(self, copy, monkeypatch):
+    """Checkpoints with a save of step 300 that fails in the background."""
+
+    def fail_once(_):
+      monkeypatch.undo()
+      raise RuntimeError('the disk is on fire')
+
+    checkpoints = Checkpoints(copy)
+    monkeypatch.setattr(checkpoint, '_fingerprints', fail_once)
+    checkpoints.save(300, SMALL, {})
+    return checkpoints
+
+  @pytest.mark.parametrize(
+    'act',
+    [
+      Checkpoints.wait,
+      Checkpoints.close,
+      Checkpoints.verified_steps,
+      lambda checkpoints: checkpoints.save(400, SMALL, {}),
+    ],
+  )
+  def test_background_errors_surface_once(self, failing, act):
+    with pytest.raises(
+      SaveError, match=r'saving step 300 .*on fire.*last good step is 200'
+    ) as raised:
+      act(failing)
+    assert isinstance(raised.value, OSError)
+    assert isinstance(raised.value.__cause__, RuntimeError)
+    failing.close()
+
+  def test_an_exception_under_way_is_not_replaced(self, failing):
+    with pytest.raises(ZeroDivisionError), failing:
+      raise ZeroDivisionError
+    failing.close()  # closing twice is harmless
+
+  def test_unsuitable_arguments(self, tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+      with pytest.raises(TypeError, match=r"'a/0' must be a jax.Array, got float"):
+        checkpoints.save(1, {'a': [1.0]}, {})
+      with pytest.raises(TypeError, match='float32 is not JSON'):
+        checkpoints.save(1, SMALL, {'metrics': {'val/accuracy': np.float32(1)}})
+      assert checkpoints.verified_steps() == []
+
+  def test_full_disk(self, tmp_path):
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', str(disk)]
+    if shutil.which('mount') is None or subprocess.run(mount, capture_output=True).returncode:
+      pytest.skip('cannot mount a small tmpfs here')
+    try:
+      with Checkpoints(disk) as checkpoints:
+        checkpoints.save(100, {'w': jnp.arange(8.0) + 100}, {})
+        noise = jax.random.normal(jax.random.key(0), (1 << 21,))  # 8 MB, hardly compressible
+        with pytest.raises(SaveError, match=rf'step 200 in {disk}.* last good step is 100'):
+          save_and_wait(checkpoints, 200, {'w': noise})
+        # The space is free again, and the object still works.
+        checkpoints.save(300, {'w': jnp.arange(8.0) + 300}, {})
+        assert checkpoints.verified_steps() == [100, 300]
+      assert restore_step(disk) == (300, {})
+    finally:
+      subprocess.run(['umount', str(disk)], check=True)
+
+
+def test_orbax_progress_is_not_logged_and_the_filter_goes(tmp_path, caplog):
+  logger = logging.get_absl_logger()
+  filters = list(logger.filters)
+  level = logger.level
+  logger.addHandler(caplog.handler)
+  logger.setLevel('INFO')
+  try:
+    with Checkpoints(tmp_path) as checkpoints:
+      logging.info('ours')
+      checkpoints.save(1, SMALL, {})
+      checkpoints.wait()
+  finally:
+    logger.setLevel(level)
+    logger.removeHandler(caplog.handler)
+  assert {record.getMessage() for record in caplog.records if record.name == 'absl'} == {'ours'}
+  assert logger.filters == filters
+
+
+SAVE_FOR_EVER = """
+import itertools, sys
+import jax, jax.numpy as jnp
+jax.config.update('jax_platforms', 'cpu')
+from scs_jax.checkpoint import Checkpoints
+checkpoints = Checkpoints(sys.argv[1], keep_latest=1)
+for step in itertools.count(int(sys.argv[2])):
+  checkpoints.save(step, {'w': jnp.arange(8.0) + step, 'big': jnp.ones(1 << 16) * step}, {})
+  print(step, flush=True)
+"""
+
+
+def test_killed_at_any_moment(tmp_path):
+  """SIGKILL while steps are saved without pause: the next start restores a whole step."""
+  random_ = random.Random(2)
+  root = pathlib.Path(__file__).parents[1]
+  abstract = {
+    **SMALL_ABSTRACT,
+    'big': jax.ShapeDtypeStruct((1 << 16,), jnp.float32, sharding=ONE_DEVICE),
+  }
+  start = 0
+  for _ in range(3):
+    process = subprocess.Popen(
+      [sys.executable, '-c', SAVE_FOR_EVER, str(tmp_path), str(start)],
+      stdout=subprocess.PIPE,
+      env={**os.environ, 'PYTHONPATH': str(root)},
+    )
+    for _ in range(random_.randrange(2, 6)):
+      started = int(process.stdout.readline())
+    time.sleep(random_.uniform(0, 0.1))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with Checkpoints(tmp_path) as checkpoints:
+      step, state, _ = checkpoints.restore(abstract)
+      assert checkpoints.skipped == {}
+    assert started - 1 <= step
+    np.testing.assert_array_equal(state['w'], np.arange(8.0) + step)
+    np.testing.assert_array_equal(state['big'], np.full(1 << 16, step))
+    assert all(path.name.isdecimal() for path in tmp_path.iterdir())
+    start = step + 1

@@ -1,0 +1,328 @@
+"""The loop, end to end, on the real quickstart config made small."""
+
+import importlib.util
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from scs_jax import models, optim, sharding, train
+from scs_jax.checkpoint import CheckpointError
+from scs_jax.data import augment, batches, sources
+
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+
+
+def load_config(name: str, argument: str | None = None) -> ConfigDict:
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(argument) if argument else module.get_config()
+
+
+def small_config(**changes) -> ConfigDict:
+  """The quickstart in ten steps: five evaluations, and as many checkpoints as epochs."""
+  config = load_config('quickstart')
+  config.data.train_split = 'train[:128]'
+  config.data.eval_split = 'test[:100]'
+  config.batch_size = 64
+  config.total_epochs = 5
+  config.save_every_epochs = 2
+  config.log_every_steps = 1
+  config.model.stack = (
+    {'kind': 'scs', 'features': 4, 'strides': 2},
+    {'kind': 'pool'},
+    {'kind': 'head'},
+  )
+  config.unlock()
+  config.update(changes)
+  return config
+
+
+def rows(workdir, name):
+  lines = (pathlib.Path(workdir) / 'metrics.jsonl').read_text().splitlines()
+  return {row['step']: row[name] for row in map(json.loads, lines) if name in row}
+
+
+def final_arrays(workdir):
+  """The files that hold the parameters, optimizer state and iterator of the last checkpoint."""
+  checkpoints = pathlib.Path(workdir) / 'checkpoints'
+  last = max((p for p in checkpoints.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
+  manifest = json.loads((last / 'manifest.json').read_text())['manifest']
+  return int(last.name), manifest
+
+
+def restored_state(config, workdir):
+  captured = {}
+  original = train._make_evaluate
+
+  def spy(*args):
+    evaluate = original(*args)
+
+    def wrapped(state):
+      captured['state'] = jax.tree.map(np.asarray, state)
+      return evaluate(state)
+
+    return wrapped
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(train, '_make_evaluate', spy)
+    train.evaluate_checkpoint(config, workdir)
+  return captured['state']
+
+
+def assert_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """A run that nothing disturbed: its workdir and what it returned."""
+  workdir = tmp_path_factory.mktemp('finished')
+  return workdir, train.train_and_evaluate(small_config(), workdir)
+
+
+def test_a_run_writes_everything_and_learns(finished):
+  workdir, values = finished
+  losses = rows(workdir, 'train/loss')
+  assert list(losses) == list(range(1, 11))
+  assert losses[10] < losses[1]
+  assert list(rows(workdir, 'val/accuracy')) == [2, 4, 6, 8, 10]
+  assert rows(workdir, 'val/accuracy')[10] == values['val/accuracy']
+  names = {path.name for path in workdir.iterdir()}
+  assert {'config.json', 'metrics.jsonl', 'checkpoints', 'pictures'} <= names
+  assert any(name.startswith('events') for name in names)
+  assert (workdir / 'pictures' / 'kernels.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_evaluation_mode_repeats_the_last_evaluation_and_changes_nothing(finished):
+  workdir, values = finished
+  before = sorted(workdir.rglob('*'))
+  again = train.evaluate_checkpoint(small_config(), workdir)
+  assert again == {'step': 10, **values}
+  earlier = train.evaluate_checkpoint(small_config(), workdir, 8)
+  assert earlier['val/loss'] == rows(workdir, 'val/loss')[8]
+  assert sorted(workdir.rglob('*')) == before
+  with pytest.raises(CheckpointError, match='no step 3'):
+    train.evaluate_checkpoint(small_config(), workdir, 3)
+
+
+def test_a_finished_run_is_left_as_it_is(finished):
+  workdir, values = finished
+  before = (workdir / 'metrics.jsonl').read_text()
+  assert train.train_and_evaluate(small_config(), workdir) == values
+  assert (workdir / 'metrics.jsonl').read_text() == before
+
+
+@pytest.mark.parametrize('stop', [3, 6, 9])
+def test_interrupted_equals_uninterrupted_bit_for_bit(finished, tmp_path, monkeypatch, stop):
+  workdir, values = finished
+  original = batches.TrainBatches.__next__
+
+  def stopping(self):
+    if self.state()['step'] == stop:
+      raise KeyboardInterrupt
+    return original(self)
+
+  monkeypatch.setattr(batches.TrainBatches, '__next__', stopping)
+  with pytest.raises(KeyboardInterrupt):
+    train.train_and_evaluate(small_config(), tmp_path)
+  monkeypatch.undo()
+  assert train.train_and_evaluate(small_config(), tmp_path) == values
+  assert_equal(restored_state(small_config(), tmp_path), restored_state(small_config(), workdir))
+  for name in ('train/loss', 'train/gradient_norm', 'val/loss'):
+    assert rows(tmp_path, name) == rows(workdir, name)  # none missing, none twice
+
+
+def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, capsys):
+  workdir, values = finished
+  config = small_config()
+  train.train_and_evaluate(config, tmp_path)
+  file = max((tmp_path / 'checkpoints' / '10').rglob('*'), key=lambda p: p.stat().st_size)
+  data = bytearray(file.read_bytes())
+  data[len(data) // 2] ^= 0xFF
+  file.write_bytes(data)
+  capsys.readouterr()
+  assert train.train_and_evaluate(config, tmp_path) == values
+  said = capsys.readouterr().out
+  assert 'step 10 is damaged' in said
+  assert 'going on at step 8' in said
+  assert_equal(restored_state(config, tmp_path), restored_state(config, workdir))
+
+
+def test_averaged_parameters_are_saved_and_evaluated(tmp_path):
+  config = small_config(ema_decay=0.5)
+  values = train.train_and_evaluate(config, tmp_path)
+  assert train.evaluate_checkpoint(config, tmp_path) == {'step': 10, **values}
+  state = restored_state(config, tmp_path)
+  kernel = lambda tree: tree['scs_0']['kernel']
+  assert not np.array_equal(kernel(state['ema']), kernel(state['params']))
+  without = dict(state, ema=state['params'])
+  graph, loss = evaluator(config)
+  assert loss(graph, state) == pytest.approx(values['val/loss'], abs=1e-6)
+  assert loss(graph, without) != pytest.approx(values['val/loss'], abs=1e-6)
+
+
+def evaluator(config):
+  examples = sources.load('mnist5k', config.data.eval_split)
+  build = lambda: models.build(
+    **config.model.to_dict(), input_shape=(28, 28, 1), num_classes=10, rngs=nnx.Rngs(0)
+  )
+  graph = nnx.graphdef(nnx.eval_shape(build))
+
+  def loss(graph, state):
+    model = nnx.merge(graph, state['ema'], state['statistics'])
+    logits = model(jnp.asarray(examples.images, jnp.float32) / 255)
+    entropy = optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels)
+    return float(entropy.mean())
+
+  return graph, loss
+
+
+@pytest.mark.parametrize('eval_batch_size', [1, 7, 64, 1000])
+def test_every_evaluation_example_counts_once(finished, eval_batch_size):
+  workdir, values = finished
+  config = small_config(eval_batch_size=eval_batch_size)
+  saved = json.loads((workdir / 'config.json').read_text())
+  assert saved['eval_batch_size'] != eval_batch_size
+  train_set, eval_set = train._load(config)
+  mesh = sharding.make_mesh()
+  graph, make_state = train._make_model(config, train_set, optax.identity())
+  state = jax.jit(make_state)()
+  shardings = sharding.state_shardings(mesh, state)
+  evaluate = train._make_evaluate(graph, mesh, shardings, eval_set, eval_batch_size)
+  state = jax.device_put(state, shardings)
+  model = nnx.merge(graph, state['params'], state['statistics'])
+  logits = model(train.as_float(jnp.asarray(eval_set.images)))
+  accuracy = np.mean(np.argmax(np.asarray(logits), -1) == eval_set.labels)
+  assert evaluate(state)['val/accuracy'] == pytest.approx(accuracy, abs=1e-7)
+
+
+def test_a_run_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+  config = small_config()
+  config.optimizer.schedule = ConfigDict(
+    {'name': 'constant', 'peak_learning_rate': float('inf')}
+  )
+  config.optimizer.cycle_momentum_to = None
+  with pytest.raises(train.NonFiniteError, match=r'step 2: loss nan.*last good checkpoint'):
+    train.train_and_evaluate(config, tmp_path)
+  assert not list((tmp_path / 'checkpoints').glob('[0-9]*'))
+
+
+def test_a_workdir_belongs_to_one_config(finished):
+  workdir, _ = finished
+  config = small_config()
+  config.optimizer.schedule.peak_learning_rate = 0.5
+  config.seed = 7
+  with pytest.raises(ValueError, match=r'optimizer\.schedule\.peak_learning_rate.*seed: 0 there, 7'):
+    train.train_and_evaluate(config, workdir)
+  with pytest.raises(ValueError, match='seed'):
+    train.evaluate_checkpoint(config, workdir)
+  config = small_config(log_every_steps=3, keep_latest=7)
+  config.mesh.fsdp = 2
+  assert 'val/loss' in train.train_and_evaluate(config, workdir)
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'message'),
+  [
+    ('batch_size', 12, 'batch_size 12 does not divide by the 8 devices: use 8 or 16'),
+    ('batch_size', 0, 'batch_size'),
+    ('total_epochs', 0, 'total_epochs must be greater than 0'),
+    ('model.name', 'scsnet', "did you mean 'scs_net'"),
+    ('model.variant', 'cnn', 'unknown variant'),
+    ('model.q_init', -1.0, 'q_init must be a positive number'),
+    ('data.name', 'minst5k', 'mnist5k'),
+    ('data.train_split', 'validation', 'validation'),
+    ('data.train_split', 'train[:0]', 'empty'),
+    ('optimizer.name', 'adamx', "did you mean 'adamw'"),
+    ('optimizer.schedule.name', 'cosin', "did you mean 'cosine'"),
+    ('optimizer.momentum', 1.0, r'momentum must be in \[0, 1\)'),
+    ('optimizer.schedule.name', 'constant', 'cycle_momentum_to'),
+    ('optimizer.clip_norm', -1.0, 'clip_norm must be positive'),
+    ('optimizer.weight_decay', -1.0, 'weight_decay must be at least 0'),
+    ('mesh.data', 3, 'does not fit the 8 devices'),
+    ('augment.shift', -1, 'shift'),
+    ('keep_latest', 0, 'keep_latest'),
+    ('label_smoothing', 1.5, 'label_smoothing'),
+    ('ema_decay', 1.5, 'ema_decay'),
+    ('log_every_steps', 0, 'log_every_steps'),
+    ('eval_batch_size', 0, 'eval_batch_size'),
+  ],
+)
+def test_bad_configs_are_refused(tmp_path, key, value, message):
+  config = small_config()
+  *path, last = key.split('.')
+  place = config
+  for name in path:
+    place = place[name]
+  place[last] = value
+  with pytest.raises(ValueError, match=message):
+    train.train_and_evaluate(config, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'config.json').exists()  # a refused config claims no workdir
+
+
+def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ValueError, match='workdir .*file.* cannot be written'):
+    train.train_and_evaluate(small_config(), tmp_path / 'file')
+
+
+def steps_on(device_count, steps, variant, dtype):
+  """Losses of the first steps of the small network on that many devices."""
+  mesh = jax.make_mesh((device_count, 1), sharding.AXES, devices=jax.devices()[:device_count])
+  examples = sources.load('mnist5k', 'train[:256]')
+  sizes = dict(small_config().model.to_dict(), variant=variant, dtype=dtype, param_dtype=dtype)
+  build = lambda: models.build(
+    **sizes, input_shape=(28, 28, 1), num_classes=10, rngs=nnx.Rngs(0)
+  )
+  graph, params, statistics = nnx.split(build(), nnx.Param, ...)
+  optimizer = optim.make(
+    steps,
+    name='adamw',
+    schedule={'name': 'one_cycle', 'peak_learning_rate': 0.01},
+    momentum=0.95,
+    cycle_momentum_to=0.85,
+  )
+  params = nnx.to_pure_dict(params)
+  state = {
+    'params': params,
+    'statistics': nnx.to_pure_dict(statistics),
+    'optimizer': optimizer.init(params),
+  }
+  shardings = sharding.state_shardings(mesh, state)
+  state = jax.device_put(state, shardings)
+  step = train.make_train_step(
+    graph,
+    optimizer,
+    augmentation=augment.make(shift=1),
+    label_smoothing=0.1,
+    ema_decay=None,
+    seed=0,
+  )
+  step = jax.jit(step, in_shardings=(shardings, sharding.batch_sharding(mesh)))
+  losses = []
+  data = batches.TrainBatches(examples, 64, seed=0)
+  for _ in range(steps):
+    state, metrics = step(state, sharding.to_global(mesh, next(data)))
+    losses.append(float(metrics['loss']))
+  return np.array(losses)
+
+
+@pytest.mark.parametrize('variant', ['scs', 'conv'])
+def test_eight_devices_equal_one_in_float32(variant):
+  one, eight = (steps_on(n, 10, variant, 'float32') for n in (1, 8))
+  np.testing.assert_allclose(eight, one, rtol=0, atol=1e-5)
+
+
+def test_eight_devices_equal_one_in_float64():
+  with jax.enable_x64(True):
+    one, eight = (steps_on(n, 50, 'scs', 'float64') for n in (1, 8))
+  assert one[-1] < one[0]
+  np.testing.assert_allclose(eight, one, rtol=0, atol=1e-9)
