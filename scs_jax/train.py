@@ -85,7 +85,11 @@ def make_eval_step(graph: nnx.GraphDef) -> Callable[[State, Batch], dict[str, ja
   def eval_step(state, batch):
     model = nnx.merge(graph, _evaluated_params(state), state['statistics'])
     logits = model(as_float(batch['image']), train=False)
-    return metrics.weighted_sums(logits, batch['label'], batch['weight'])
+    values = {
+      'loss': losses.cross_entropy(logits, batch['label']),
+      'accuracy': metrics.correct(logits, batch['label']),
+    }
+    return metrics.weighted_sums(values, batch['weight'])
 
   return eval_step
 
@@ -170,7 +174,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
         seen = {f'train/{name}': float(value) for name, value in step_metrics.items()}
         if not np.isfinite([seen['train/loss'], seen['train/gradient_norm']]).all():
           raise NonFiniteError(
-            f"step {step}: loss {seen['train/loss']}, gradient norm {seen['train/gradient_norm']}; "
+            f'step {step}: loss {seen["train/loss"]}, gradient norm {seen["train/gradient_norm"]}; '
             f'the last good checkpoint is that of step {checkpoints.latest_step()}. Use a lower '
             'learning rate, a larger q or optimizer.clip_norm'
           )

@@ -10,3 +10,11 @@ jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # so that tests share oracles.py
+
+
+def pytest_collection_modifyitems(config, items):
+  """Leaves the tests marked `exhaustive` out unless `-m` speaks of them."""
+  if 'exhaustive' not in config.getoption('-m'):
+    long = [item for item in items if item.get_closest_marker('exhaustive')]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]

@@ -67,7 +67,9 @@ class SharpenedCosineSimilarity(linen.Module):
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
     scale = None
     if self.scale_init is not None:
-      scale = self.param('scale', lambda _: parameters.initial_scale(self.scale_init, self.param_dtype))
+      scale = self.param(
+        'scale', lambda _: parameters.initial_scale(self.scale_init, self.param_dtype)
+      )
     return parameters.similarity(
       x,
       kernel,

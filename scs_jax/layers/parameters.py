@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from scs_jax.ops import sharpened_cosine_similarity
-from scs_jax.ops.arguments import as_floating
+from scs_jax.ops.arguments import as_floating, common_dtype, per_dimension
 from scs_jax.spelling import check_known
 
 MODES = ('per_kernel', 'shared', 'fixed')
@@ -23,8 +23,11 @@ Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
 
 
 def positive(raw: jax.Array) -> jax.Array:
-  """Returns softplus of `raw`: the p or q that an unconstrained parameter stands for."""
-  return jax.nn.softplus(raw)
+  """Returns softplus of `raw`: the p or q that an unconstrained parameter stands for.
+
+  The smallest normal number is added because softplus underflows to 0 below -87.
+  """
+  return jax.nn.softplus(raw) + float(jnp.finfo(jnp.float32).tiny)
 
 
 def raw(value: jax.Array) -> jax.Array:
@@ -44,8 +47,9 @@ def check_initial(name: str, init: float | Initializer, mode: str) -> None:
     if mode == 'fixed':
       raise ValueError(f"{name}_init must be a number when {name}_mode is 'fixed', got {init!r}")
     return
-  zero_is_fine = name == 'q' and mode == 'fixed' and init == 0
-  if not (0 < init < math.inf or zero_is_fine):
+  value = float(init)
+  zero_is_fine = name == 'q' and mode == 'fixed' and value == 0
+  if not (0 < value < math.inf or zero_is_fine):
     hint = ' (use a small one, e.g. 1e-3; 0 only fits a fixed q)' if name == 'q' else ''
     raise ValueError(f'{name}_init must be a positive number, got {init!r}{hint}')
 
@@ -72,7 +76,7 @@ def initial_scale(value: float, dtype: jnp.dtype) -> jax.Array:
 
 def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
   """Returns float64 for float64, else float32."""
-  return jnp.promote_types(dtype, jnp.float32)
+  return common_dtype(dtype, jnp.float32)
 
 
 def raw_shape(mode: str, kernels: int) -> tuple[int, ...]:
@@ -90,8 +94,9 @@ def kernel_shape(
   """Returns the shape of the learned kernels, checked.
 
   Raises:
-    ValueError: if the groups do not divide the features.
+    ValueError: if the groups do not divide the features, or a size is not positive.
   """
+  kernel_size = per_dimension('kernel_size', kernel_size, len(kernel_size))
   for name, features in (('in_features', in_features), ('out_features', out_features)):
     if features < 1:
       raise ValueError(f'{name} must be at least 1, got {features}')
@@ -128,15 +133,15 @@ def similarity(
   Returns:
     `[*batch, *spatial', out]`.
   """
-  x = as_floating('the input', x)
+  x = as_floating('x', x)
   if share_kernels:
     kernel = jnp.tile(kernel, feature_group_count)
     p, q = (jnp.tile(v, feature_group_count) if jnp.ndim(v) else v for v in (p, q))
-  dtype = dtype or jnp.promote_types(x.dtype, kernel.dtype)
+  dtype = dtype or common_dtype(x.dtype, kernel.dtype)
   image_rank = kernel.ndim - 1
   if x.ndim < image_rank:
     raise ValueError(
-      f'the input must have at least {image_rank} dimensions, [*batch, *spatial, features], for a '
+      f'x must have at least {image_rank} dimensions, [*batch, *spatial, features], for a '
       f'kernel of shape {kernel.shape}; got shape {x.shape}'
     )
   batch = x.shape[: x.ndim - image_rank]

@@ -119,6 +119,10 @@ def check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
   if not _is_integer(groups) or groups < 1:
     raise ValueError(f'feature_group_count must be a positive integer, got {groups!r}')
   features, out = x.shape[-1], kernel.shape[-1]
+  if not out:
+    raise ValueError(
+      f'kernel of shape {kernel.shape} holds no kernels: the last entry is their number'
+    )
   for name, size in ((f'the {features} input features', features), (f'the {out} kernels', out)):
     if size % groups:
       raise ValueError(f'feature_group_count {groups} does not divide {name}')

@@ -44,9 +44,11 @@ def similarity(
   """
   out = kernel.shape[-1]
   s = patches(x.astype(dtype), window)  # [batch, *output, in, taps]
-  s = s.reshape(*s.shape[:-2], groups, 1, kernel.size // out)  # [batch, *output, groups, 1, in // groups * taps]
+  features = kernel.size // out  # in // groups * taps
+  s = s.reshape(*s.shape[:-2], groups, 1, features)  # [batch, *output, groups, 1, features]
   k = jnp.moveaxis(kernel.astype(dtype).reshape(-1, *kernel.shape[-2:]), 0, 1)
-  k = k.reshape(-1, out).T.reshape(groups, out // groups, -1)  # each kernel laid out as its patch
+  # Each kernel, laid out as its patch.
+  k = k.reshape(features, out).T.reshape(groups, out // groups, features)
   k = lax.expand_dims(k, range(s.ndim - 3))
 
   dot = (s * k).sum(-1)

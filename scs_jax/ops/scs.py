@@ -92,7 +92,8 @@ def sharpened_cosine_similarity(
     y = reference.similarity(x, kernel, power, q_x, q_k, window, feature_group_count, dtype)
     return y.astype(x.dtype)
 
-  common = arguments.common_dtype(x.dtype, kernel.dtype)  # norms are of the values that are multiplied
+  # Norms are of the values that are multiplied.
+  common = arguments.common_dtype(x.dtype, kernel.dtype)
   s, k = x.astype(common), kernel.astype(common)
   dot = windows.correlate(
     s, k, window, feature_group_count, method=method, precision=precision, dtype=dtype
@@ -100,7 +101,7 @@ def sharpened_cosine_similarity(
   s_norm = windows.patch_norms(s, window, feature_group_count, dtype)
   k_norm = windows.safe_sqrt(jnp.square(k.astype(dtype)).sum(range(k.ndim - 1)))
   c = cosine(dot, s_norm, k_norm, q_x, q_k)
-  return sharpen(c, p if isinstance(p, int | float) else power).astype(x.dtype)
+  return sharpen(c, float(p) if isinstance(p, int | float) else power).astype(x.dtype)
 
 
 def cosine(

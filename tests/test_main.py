@@ -1,0 +1,69 @@
+"""The command line as a user meets it: real processes."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(*arguments, config='configs/quickstart.py', cwd=ROOT):
+  command = [sys.executable, '-m', 'scs_jax.main', f'--config={config}', *arguments]
+  return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def test_trains_goes_on_and_evaluates(tmp_path):
+  tiny = [
+    f'--workdir={tmp_path}/run',
+    '--config.data.train_split=train[:64]',
+    '--config.data.eval_split=test[:30]',
+    '--config.total_epochs=2',
+  ]
+  first = run(*tiny)
+  assert first.returncode == 0, first.stderr
+  assert 'starting of 2 steps' in first.stdout
+  again = run(*tiny)
+  assert again.returncode == 0, again.stderr
+  assert 'going on at step 2' in again.stdout
+  evaluated = run(*tiny, '--mode=eval')
+  assert evaluated.returncode == 0, evaluated.stderr
+  last = lambda text: text.strip().splitlines()[-1]
+  assert last(again.stdout) == last(first.stdout)
+  assert last(evaluated.stdout).endswith(last(first.stdout))
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'expected'),
+  [
+    (['--config.batch_sise=3'], 'Did you mean "batch_size" instead of "batch_sise"?'),
+    (['--config.data.name=minst'], 'minst'),
+    (['--config.model.name=scsnet'], "unknown model 'scsnet'; did you mean 'scs_net'?"),
+    (['--mode=eval'], 'holds no run to evaluate: train first'),
+  ],
+)
+def test_mistakes_are_one_line(tmp_path, arguments, expected):
+  result = run(f'--workdir={tmp_path}/run', *arguments)
+  assert result.returncode != 0
+  assert expected in result.stderr
+  assert 'Traceback' not in result.stderr
+  assert [line for line in result.stderr.splitlines() if line.startswith('error:')]
+
+
+def test_a_missing_config_is_one_line(tmp_path):
+  result = run(f'--workdir={tmp_path}/run', config='configs/quikstart.py')
+  assert result.returncode != 0
+  assert 'configs/quikstart.py' in result.stderr
+  assert 'Traceback' not in result.stderr
+  result = run(f'--workdir={tmp_path}/run', config='configs/gallery.py:mnist')
+  assert "gallery.py has no 'mnist'; it has" in result.stderr
+
+
+def test_a_data_set_that_is_not_prepared_says_how(tmp_path):
+  result = run(
+    f'--workdir={tmp_path}/run', f'--config.data.data_dir={tmp_path}', config='configs/mnist.py'
+  )
+  assert result.returncode != 0
+  assert 'tfds build mnist --file_format=array_record' in result.stderr
+  assert 'mnist5k' in result.stderr

@@ -1,0 +1,591 @@
+import functools
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from hypothesis import strategies as st
+from jax.sharding import PartitionSpec as P
+from jax.test_util import check_grads
+
+from scs_jax import sharpened_cosine_similarity as scs
+from scs_jax.ops.scs import METHODS
+
+SHARPNESSES = (0.1, 0.5, 1.0, 2.0, 3.0, 20.0)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def strict_promotion():
+  with jax.numpy_dtype_promotion('strict'):
+    yield
+
+
+@pytest.fixture
+def quick_compilation():
+  """Halves the time of tests that compile much and compute little."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+quick = pytest.mark.usefixtures('quick_compilation')
+
+
+def normal(seed, *shape, dtype='float32'):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+# Against the loop.
+
+
+def check_against_loop(case, method):
+  with jax.enable_x64(True):
+    x, kernel = jnp.asarray(case.x, case.x_dtype), jnp.asarray(case.kernel, case.kernel_dtype)
+    dtype = 'float64' if 'float64' in (case.x_dtype, case.kernel_dtype) else 'float32'
+    # The values that the op sees: p and q are cast to the dtype of the power.
+    p, q, kernel_q = (
+      v if v is None else np.asarray(v, dtype).astype('float64')
+      for v in (case.p, case.q, case.kernel_q)
+    )
+    similarity = functools.partial(scs, method=method, precision='highest', **case.arguments)
+    if isinstance(case.p, int | float):  # static
+      y = jax.jit(lambda x, k: similarity(x, k, case.p, case.q, kernel_q=case.kernel_q))(x, kernel)
+    else:
+      y = jax.jit(lambda x, k, p, q, r: similarity(x, k, p, q, kernel_q=r))(
+        x, kernel, case.p, case.q, case.kernel_q
+      )
+    assert y.dtype == x.dtype
+    c = oracles.cosine(x, kernel, q, kernel_q, **case.arguments)
+    assert y.shape == c.shape
+    # n products: at most n/2 roundings (each half an eps) in each of dot and norms, some for the rest.
+    c_error = np.finfo(dtype).eps * (kernel.size // kernel.shape[-1] + 8)
+    oracles.assert_sharpened(np.asarray(y), c, p, np.where(c == 0, 0, c_error), dtype)
+
+
+@hypothesis.settings(max_examples=40, derandomize=True, deadline=None, database=None)
+@hypothesis.given(oracles.similarity_cases(), st.sampled_from(METHODS))
+def test_equals_loop(case, method):
+  check_against_loop(case, method)
+
+
+@pytest.mark.exhaustive
+@hypothesis.settings(max_examples=300, deadline=None, database=None)
+@hypothesis.given(oracles.similarity_cases(), st.sampled_from(METHODS))
+def test_equals_loop_exhaustive(case, method):
+  check_against_loop(case, method)
+
+
+# By hand: the window is the whole image, so y is one number for each kernel.
+
+
+def compare(s, k, p=1, q=0.0, **arguments):
+  """y for one patch and one kernel, given as flat lists."""
+  x = jnp.asarray(s, jnp.float32)[None, :, None]
+  return float(
+    scs(x, jnp.asarray(k, jnp.float32)[:, None, None], p, q, padding='VALID', **arguments)[0, 0, 0]
+  )
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize(
+  ('s', 'k', 'p', 'q', 'y'),
+  [
+    ([1, 2, 2], [1, 2, 2], 3, 0, 1.0),
+    ([1, 2, 2], [-2, -4, -4], 3, 0, -1.0),
+    ([1, 2, 2], [-1, -2, -2], 2.0, 0, -1.0),  # an even power keeps the sign
+    ([1, 2, 2], [2, 1, -2], 0.5, 0, 0.0),
+    ([3, 4], [4, 3], 1, 0, 24 / 25),
+    ([3, 4], [4, 3], 2, 0, 0.9216),
+    ([3, 4], [-4, -3], 2.0, 0, -0.9216),
+    ([1, 0], [1, 1], 2, 0, 0.5),  # (1/√2)²
+    ([1, 0], [1, 1], 4, 0, 0.25),
+    ([3, 4], [3, 4], 1, 5, 0.25),  # 25 / (10 · 10)
+    ([3, 4], [4, 3], 1, 1, 24 / 36),
+    ([3, 4], [4, 3], 2, 1, 4 / 9),
+    ([0, 0], [4, 3], 0.1, 0, 0.0),
+  ],
+)
+def test_by_hand(s, k, p, q, y, method):
+  assert compare(s, k, p, q, method=method) == pytest.approx(y, abs=2e-7, rel=1e-6)
+
+
+def test_kernel_q_by_hand():
+  assert compare([3, 4], [4, 3], 1, 1, kernel_q=0) == pytest.approx(24 / 30)
+  assert compare([3, 4], [4, 3], 1, 0, kernel_q=5) == pytest.approx(24 / 50)
+
+
+def test_same_padding_by_hand():
+  # Patches [0, 1], [1, 2] … of the ramp 1, 2, 3 under SAME are [1, 2], [2, 3], [3, 0].
+  x = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)
+  y = scs(x, jnp.ones((2, 1, 1)), 2)
+  np.testing.assert_allclose(y.ravel(), [9 / 10, 25 / 26, 1 / 2], rtol=1e-6)
+
+
+def test_groups_by_hand():
+  x = jnp.array([3.0, 4.0, 1.0, 0.0]).reshape(1, 1, 4)  # groups [3, 4] and [1, 0]
+  kernel = jnp.array([[4.0, 3.0, 1.0, 0.0], [3.0, -4.0, 1.0, 1.0]])[None]  # two kernels for each
+  y = scs(x, kernel, feature_group_count=2)
+  np.testing.assert_allclose(y.ravel(), [24 / 25, -7 / 25, 0.5**0.5, 0], atol=1e-7)
+
+
+# Derivatives.
+
+
+def check_derivatives(method, shape, kernel_shape, **arguments):
+  """`check_grads` where norms and |c| are at least 1e-2, so that differences can be trusted."""
+  out = kernel_shape[-1]
+  random = np.random.default_rng(3)
+  with jax.enable_x64(True):
+    x, kernel = normal(1, *shape, dtype='float64'), normal(2, *kernel_shape, dtype='float64')
+    x = x + 0.5
+    p, q = random.uniform(0.7, 3, out), random.uniform(0.1, 1, out)
+    c = oracles.cosine(x, kernel, q, **arguments)
+    weight = jnp.asarray(np.abs(c) >= 1e-2, x.dtype)  # nothing else is looked at
+    assert weight.mean() > 0.8
+    f = jax.jit(lambda x, k, p, q: weight * scs(x, k, p, q, method=method, **arguments))
+    check_grads(f, (x, kernel, jnp.asarray(p), jnp.asarray(q)), order=2, modes=('fwd', 'rev'))
+
+
+DERIVATIVES = {
+  'dense': ((1, 4, 2), (2, 2, 2), {}),
+  'depthwise': ((1, 5, 2), (2, 1, 4), {'feature_group_count': 2, 'strides': 2}),
+  'grouped': ((1, 4, 4, 4), (2, 3, 2, 2), {'feature_group_count': 2, 'padding': 'VALID'}),
+  'dilated': ((1, 5, 2), (2, 2, 2), {'kernel_dilation': 2, 'padding': ((1, 0),)}),
+  'volume': ((1, 2, 3, 2, 1), (2, 2, 2, 1, 2), {}),
+}
+
+
+@quick
+@pytest.mark.parametrize(
+  ('name', 'method'),
+  [('depthwise', 'auto'), ('grouped', 'convolution'), ('dense', 'shifts'), ('dilated', 'patches')],
+)
+def test_derivatives(name, method):
+  shape, kernel_shape, arguments = DERIVATIVES[name]
+  check_derivatives(method, shape, kernel_shape, **arguments)
+
+
+@quick
+@pytest.mark.exhaustive
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('name', DERIVATIVES)
+def test_derivatives_exhaustive(name, method):
+  shape, kernel_shape, arguments = DERIVATIVES[name]
+  check_derivatives(method, shape, kernel_shape, **arguments)
+
+
+def derivatives(similarity, *arguments):
+  """Returns y, its gradients and a Hessian-vector product with respect to every argument."""
+
+  def total(arguments):
+    return similarity(*arguments).astype(jnp.float32).sum()
+
+  gradient = jax.grad(total)
+  ones = jax.tree.map(jnp.ones_like, arguments)
+  return (similarity(*arguments), *jax.jvp(gradient, (arguments,), (ones,)))
+
+
+@quick
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('method', METHODS)
+def test_zeros_give_zero_and_finite_derivatives(method, dtype):
+  x = normal(0, 1, 6, 6, 1, dtype=dtype).at[:, :4].set(0).at[:, 4, :4].set(0)
+  kernel = normal(1, 3, 3, 1, 6, dtype=dtype)
+  sharpness = jnp.array(SHARPNESSES)
+  f = jax.jit(lambda *a: derivatives(functools.partial(scs, method=method), *a))
+  for q in (0.0, 0.1):
+    for k in (kernel, kernel.at[..., ::2].set(0), jnp.zeros_like(kernel)):
+      for image in (x, jnp.zeros_like(x)):
+        y, gradient, curvature = f(image, k, sharpness, jnp.float32(q))
+        assert (y[:, :2] == 0).all()
+        assert (jnp.where((k == 0).all((0, 1, 2)), y, 0) == 0).all()
+        for leaf in jax.tree.leaves((y, gradient, curvature)):
+          assert jnp.isfinite(leaf.astype(jnp.float32)).all(), (method, q, leaf)
+
+
+@quick
+@pytest.mark.parametrize('p', SHARPNESSES)
+def test_zeros_give_finite_derivatives_for_static_p(p):
+  if float(p).is_integer():
+    p = int(p)
+  x = normal(0, 1, 5, 2).at[:, :3].set(0)
+  kernel = normal(1, 2, 2, 2).at[..., 0].set(0)
+  f = jax.jit(lambda x, k, q: derivatives(lambda x, k, q: scs(x, k, p, q), x, k, q))
+  for q in (0.0, 0.1):
+    y, gradient, curvature = f(x, kernel, jnp.float32(q))
+    assert (y[:, :2] == 0).all()
+    assert (y[..., 0] == 0).all()
+    for leaf in jax.tree.leaves((y, gradient, curvature)):
+      assert jnp.isfinite(leaf).all(), leaf
+
+
+@quick
+def test_orthogonal_patches_have_finite_derivatives():
+  """c = 0 between vectors that are not 0, where the equation's slope is infinite for p < 1."""
+  x, kernel = jnp.array([[[1.0, 0.0]]]), jnp.tile(jnp.array([[[0.0], [1.0]]]), 6)
+  f = jax.jit(functools.partial(derivatives, scs))
+  for leaf in jax.tree.leaves(f(x, kernel, jnp.array(SHARPNESSES), jnp.float32(0))):
+    assert jnp.isfinite(leaf).all()
+
+
+@quick
+def test_gradient_vanishes_nowhere_at_self_similarity():
+  """Rounding may lift |c| above 1; the clamp that takes it back passes p's and q's gradient."""
+  x = normal(0, 1, 7, 3)
+  kernel = jnp.moveaxis(x, 0, -1)
+  grad = jax.jit(jax.grad(lambda q: scs(x, kernel, 2.0, q, padding='VALID').sum()))(0.0)
+  norm = jnp.sqrt(jnp.square(x).sum())
+  np.testing.assert_allclose(grad, -4 / norm, rtol=1e-4)  # y = (|s|/(|s|+q))^4
+
+
+# Transformations.
+
+GROUPED = {'feature_group_count': 2, 'strides': (2, 1)}
+
+
+def inputs(batch=2, dtype='float32'):
+  x, kernel = normal(0, batch, 5, 4, 4, dtype=dtype), normal(1, 3, 2, 2, 4, dtype=dtype)
+  return x, kernel, jnp.array([0.5, 1.0, 2.5, 4.0]), jnp.array([0.0, 0.1, 1.0, 3.0])
+
+
+def transformed(method, x, kernel, p, q, directions):
+  """y, gradients, plain and through checkpoint, forward derivative, Hessian-vector product."""
+  weight = normal(9, *jax.eval_shape(lambda: scs(x, kernel, p, q, **GROUPED)).shape)
+
+  def f(arguments):
+    return scs(*arguments, method=method, precision='highest', **GROUPED)
+
+  loss = lambda arguments: (weight * f(arguments)).sum()
+  arguments = (x, kernel, p, q)
+  gradient = jax.grad(loss)
+  y, tangent = jax.jvp(f, (arguments,), (directions,))
+  return {
+    'y': y,
+    'tangent': tangent,
+    'gradient': gradient(arguments),
+    'checkpointed': jax.grad(jax.checkpoint(loss))(arguments),
+    'product': jax.jvp(gradient, (arguments,), (directions,))[1],
+  }, weight
+
+
+@pytest.fixture(scope='module')
+def expected(strict_promotion):
+  arguments = inputs()
+  directions = jax.tree.map(lambda a: normal(5, *a.shape), arguments)
+  return (
+    arguments,
+    directions,
+    jax.jit(transformed, static_argnums=0)('patches', *arguments, directions)[0],
+  )
+
+
+@quick
+@pytest.mark.parametrize('method', METHODS)
+def test_derivatives_agree_under_jit(method, expected):
+  arguments, directions, wanted = expected
+  found, weight = jax.jit(transformed, static_argnums=0)(method, *arguments, directions)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), found, wanted)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+    found['checkpointed'],
+    found['gradient'],
+  )
+  along = sum(jnp.vdot(g, d) for g, d in zip(found['gradient'], directions, strict=True))
+  np.testing.assert_allclose(jnp.vdot(weight, found['tangent']), along, rtol=1e-4)
+  eager = scs(*arguments, method=method, precision='highest', **GROUPED)
+  np.testing.assert_allclose(found['y'], eager, atol=1e-6)
+
+
+@quick
+@pytest.mark.parametrize(
+  'axes', [(0, None, None, None), (None, 0, None, None), (0, 0, 0, 0), (None, None, 0, 0)]
+)
+@pytest.mark.parametrize('method', METHODS)
+def test_vmap(method, axes):
+  f = jax.jit(functools.partial(scs, method=method, precision='highest', **GROUPED))
+  arguments = inputs()
+  arguments = [
+    a if axis is None else jnp.stack([a, 0.5 * a + 0.1, jnp.flip(a, -1)])
+    for a, axis in zip(arguments, axes, strict=True)
+  ]
+  pick = lambda i: [a if axis is None else a[i] for a, axis in zip(arguments, axes, strict=True)]
+  loop = jnp.stack([f(*pick(i)) for i in range(3)])
+  np.testing.assert_allclose(jax.vmap(f, axes)(*arguments), loop, atol=1e-5)
+
+
+@quick
+def test_vmap_of_gradient_of_depthwise_kernel():
+  x, kernels = normal(0, 2, 5, 3), normal(1, 4, 3, 1, 3)
+  grad = jax.grad(lambda k: scs(x, k, 2.5, 0.1, feature_group_count=3).sum())
+  loop = jnp.stack([grad(k) for k in kernels])
+  np.testing.assert_allclose(jax.jit(jax.vmap(grad))(kernels), loop, rtol=1e-4, atol=1e-5)
+
+
+@quick
+@pytest.mark.parametrize('method', METHODS)
+def test_shard_map(method):
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
+  x, kernel = normal(0, 8, 5, 4), normal(1, 3, 1, 4)
+  p, q = jnp.array([0.5, 1.0, 2.5, 4.0]), jnp.float32(0.2)
+
+  def loss(kernel, x):
+    y = scs(x, kernel, p, q, feature_group_count=4, method=method)
+    return (y * jnp.arange(1.0, 6.0)[:, None][None]).sum(), y
+
+  def local(kernel, x):
+    kernel = jax.lax.pcast(kernel, 'data', to='varying')
+    (_, y), gradient = jax.value_and_grad(loss, has_aux=True)(kernel, x)
+    return y, jax.lax.psum(gradient, 'data')
+
+  sharded = jax.shard_map(local, mesh=mesh, in_specs=(P(), P('data')), out_specs=(P('data'), P()))
+  y, gradient = jax.jit(sharded)(kernel, x)
+  (_, y_all), gradient_all = jax.jit(jax.value_and_grad(loss, has_aux=True))(kernel, x)
+  np.testing.assert_allclose(y, y_all, atol=1e-6)
+  np.testing.assert_allclose(gradient, gradient_all, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_export_lowers_for_every_platform(method):
+  x, kernel = jnp.ones((2, 5, 4)), jnp.ones((3, 1, 4))
+  f = jax.jit(lambda x, k: scs(x, k, 2.5, 0.1, feature_group_count=4, method=method))
+  exported = jax.export.export(f, platforms=['cpu', 'tpu', 'cuda'])(x, kernel)
+  assert exported.platforms == ('cpu', 'tpu', 'cuda')
+  assert exported.out_avals[0].shape == (2, 5, 4)
+
+
+@pytest.mark.parametrize('shape', [((2, 7, 6, 8), (3, 3, 8, 5), 1), ((2, 7, 8), (3, 1, 16), 8)])
+def test_auto_agrees_with_every_method(shape):
+  x_shape, kernel_shape, groups = shape
+  x, kernel = normal(0, *x_shape), normal(1, *kernel_shape)
+  f = lambda method: scs(
+    x, kernel, 2, 0.1, feature_group_count=groups, method=method, precision='highest'
+  )
+  auto = jax.jit(f, static_argnums=0)('auto')
+  for method in METHODS[1:]:
+    np.testing.assert_allclose(jax.jit(f, static_argnums=0)(method), auto, atol=2e-6)
+
+
+# Bounds, scales, dtypes.
+
+
+@hypothesis.settings(max_examples=25, derandomize=True, deadline=None, database=None)
+@hypothesis.given(st.integers(0, 2**32 - 1), st.floats(0.1, 1000), st.sampled_from(METHODS))
+def test_is_bounded(seed, p, method):
+  """Every patch is also a kernel, so many c are 1 up to rounding."""
+  x = normal(seed, 9, 2, 3) * 10.0 ** np.random.default_rng(seed).integers(-6, 6)
+  x = x.at[1].set(-x[0])
+  y = BOUNDED[method](x, jnp.moveaxis(x, 0, -1), jnp.float32(p))[:, 0]
+  assert (jnp.abs(y) <= 1).all()
+  np.testing.assert_allclose(jnp.diag(y), 1, rtol=1e-6 * (1 + p))
+  np.testing.assert_allclose(y[0, 1], -1, rtol=1e-6 * (1 + p))
+
+
+BOUNDED = {m: jax.jit(functools.partial(scs, padding='VALID', method=m)) for m in METHODS}
+
+
+@pytest.mark.parametrize('p', [1, 2, 2.5, 16, 20, 100])
+def test_is_bounded_for_static_p(p):
+  for dtype in ('float32', 'bfloat16', 'float16'):
+    x = normal(0, 16, 2, 3, dtype=dtype)
+    y = jax.jit(lambda x, k: scs(x, k, p, padding='VALID'))(x, jnp.moveaxis(x, 0, -1))
+    assert (np.abs(y) <= 1).all()
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('factor', [1e3, 1e-3, 1e15, 1e-15])
+def test_scale_does_not_matter_without_q(factor, method):
+  x, kernel, p, _ = inputs()
+  y = scs(x, kernel, p, 0.0, method=method, **GROUPED)
+  for scales in ((factor, 1), (1, factor), (factor, factor)):
+    scaled = scs(x * scales[0], kernel * scales[1], p, 0.0, method=method, **GROUPED)
+    np.testing.assert_allclose(scaled, y, rtol=1e-4, atol=1e-5)
+
+
+@quick
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('factor', [1e15, 1e-12])
+def test_gradients_are_finite_at_extreme_scales(factor, method):
+  x, kernel, p, _ = inputs()
+  f = jax.jit(
+    jax.grad(lambda x, k, p, q: scs(x, k, p, q, method=method).sum(), argnums=(0, 1, 2, 3))
+  )
+  for gradient in f(x * factor, jnp.tile(kernel, (1, 1, 2, 1)) * factor, p, jnp.float32(0)):
+    assert jnp.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('p', [2, 2.5, 0.3])
+def test_sign_of_kernel_is_sign_of_output(p, method):
+  x, kernel, _, q = inputs()
+  f = functools.partial(scs, p=p, q=q, method=method, **GROUPED)
+  np.testing.assert_array_equal(f(x, -kernel), -f(x, kernel))
+  np.testing.assert_array_equal(f(-x, kernel), -f(x, kernel))
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_float16_takes_raw_pixels(method):
+  """A patch of 3·3·64 values up to 255 has a squared norm of about 1e7; float16 ends at 65504."""
+  random = np.random.default_rng(0)
+  x = jnp.asarray(random.integers(0, 256, (1, 5, 5, 64)), jnp.float16)
+  kernel = jnp.moveaxis(x[:, :3, :3], 0, -1)
+  f = jax.jit(lambda x, k: scs(x, k, 2, method=method, padding='VALID'))
+  y = f(x, kernel)
+  assert y.dtype == jnp.float16
+  c = oracles.cosine(x, kernel, padding='VALID')
+  oracles.assert_sharpened(np.asarray(y), c, 2.0, 576 * np.finfo('float32').eps, 'float32')
+  assert y[0, 0, 0, 0] == 1
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('kernel_dtype', ['float32', 'bfloat16', 'float16'])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
+def test_dtype_is_that_of_x(dtype, kernel_dtype, method):
+  x, kernel, p, q = inputs(dtype=dtype)
+  kernel = kernel.astype(kernel_dtype)
+  f = lambda x, k, p, q: scs(x, k, p, q, method=method, **GROUPED)
+  assert jax.eval_shape(f, x, kernel, p, q).dtype == dtype
+  loss = lambda *a: f(*a).astype(jnp.float32).sum()
+  gradients = jax.eval_shape(jax.grad(loss, argnums=(0, 1, 2, 3)), x, kernel, p, q)
+  assert [g.dtype for g in gradients] == [dtype, kernel_dtype, 'float32', 'float32']
+
+
+# What callers may write.
+
+
+@quick
+def test_arguments_may_be_numpy_lists_and_scalars():
+  x, kernel = np.random.default_rng(0).normal(size=(2, 6, 4, 3)), normal(1, 3, 3, 1, 3)
+  view = x.transpose(0, 2, 1, 3)[:, ::2]  # not contiguous
+  y = scs(jnp.asarray(view), kernel, 2.0, 0.5, feature_group_count=3)
+  assert y.shape == (2, 2, 6, 3)
+  alike = [
+    scs(view, kernel, 2.0, 0.5, feature_group_count=3),
+    scs(view, np.asarray(kernel, 'float64'), 2.0, 0.5, feature_group_count=np.int64(3)),
+    scs(view, kernel, np.float64(2), np.float32(0.5), feature_group_count=3),
+    scs(view, kernel, [2.0, 2.0, 2.0], [0.5] * 3, feature_group_count=3),
+    scs(view, kernel, 2, 0.5, feature_group_count=3, strides=[1, 1], padding=[1, (1, 1)]),
+    scs(view, kernel, jnp.int32(2), jnp.bfloat16(0.5), feature_group_count=3),
+  ]
+  for other in alike:
+    assert other.dtype == y.dtype
+    np.testing.assert_allclose(other, y, atol=1e-6)
+  np.testing.assert_array_equal(
+    scs(view, kernel, True, feature_group_count=3), scs(view, kernel, 1, feature_group_count=3)
+  )
+
+
+def test_numpy_float64_scalar_p_does_not_promote():
+  with jax.enable_x64(True):
+    y = scs(normal(0, 1, 4, 2), normal(1, 2, 2, 2), np.float64(2.5), np.float64(0.1))
+    assert y.dtype == 'float32'
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_shapes_at_the_edge(method):
+  f = functools.partial(scs, method=method)
+
+  def shape(x, kernel_shape, **arguments):
+    return jax.eval_shape(lambda x, k: f(x, k, **arguments), x, jnp.ones(kernel_shape)).shape
+
+  x = normal(0, 2, 5, 1, 4)
+  assert shape(x[:1], (1, 1, 4, 1)) == (1, 5, 1, 1)
+  assert shape(x, (2, 1, 4, 1), strides=4) == (2, 2, 1, 1)  # stride beyond the window
+  assert shape(x[..., :1], (3, 3, 1, 1)) == (2, 5, 1, 1)
+  assert shape(x, (5, 1, 4, 1), padding='VALID') == (2, 1, 1, 1)
+  for groups in (1, 4):
+    kernel = jnp.ones((3, 1, 4 // groups, 4))
+    empty = jax.jit(jax.grad(lambda k, g=groups: f(x[:0], k, feature_group_count=g).sum()))(kernel)
+    assert (empty == 0).all()
+
+
+def test_padding_is_zeros():
+  x, kernel = normal(0, 1, 4, 5, 2), normal(1, 3, 3, 2, 3)
+  padded = jnp.pad(x, ((0, 0), (1, 0), (2, 1), (0, 0)))
+  np.testing.assert_allclose(
+    jax.jit(lambda x: scs(x, kernel, 2.5, padding=((1, 0), (2, 1))))(x),
+    jax.jit(lambda x: scs(x, kernel, 2.5, padding='VALID'))(padded),
+    atol=1e-6,
+  )
+
+
+# What callers may not write.
+
+X, KERNEL = np.ones((2, 6, 6, 4), 'float32'), np.ones((3, 3, 4, 5), 'float32')
+
+
+def bad(match, *, x=X, kernel=KERNEL, **arguments):
+  return pytest.param(x, kernel, arguments, match, id=match[:40])
+
+
+@pytest.mark.parametrize(
+  ('x', 'kernel', 'arguments', 'match'),
+  [
+    bad('x must be floating, got dtype int32', x=X.astype('int32')),
+    bad('x must be floating, got dtype complex64', x=X.astype('complex64')),
+    bad('kernel must be floating, got dtype int32', kernel=KERNEL.astype('int32')),
+    bad(r'x must be .* got shape \(6, 4\).*x\[None\]', x=X[0, 0]),
+    bad(r'x must be .* got shape \(2, 6, 6, 1, 1, 4\)', x=X[:, :, :, None, None]),
+    bad(r'kernel must be .* got shape \(3, 4, 5\)', kernel=KERNEL[0]),
+    bad(r'kernel must be .* got shape \(\)', kernel=np.float32(1)),
+    bad(r'kernel of shape \(3, 3, 3, 5\) takes 3 features', kernel=KERNEL[:, :, :3]),
+    bad(r'kernel of shape \(3, 3, 4, 0\) holds no kernels', kernel=KERNEL[..., :0]),
+    bad('feature_group_count 3 does not divide the 4 input', feature_group_count=3),
+    bad('feature_group_count 2 does not divide the 5 kernels', feature_group_count=2),
+    bad('feature_group_count must be a positive integer, got 0', feature_group_count=0),
+    bad('feature_group_count must be a positive integer, got 2.0', feature_group_count=2.0),
+    bad('p must be greater than 0 .*got 0', p=0),
+    bad('p must be greater than 0 .*got -1.5', p=-1.5),
+    bad('p must be greater than 0 .*got nan', p=float('nan')),
+    bad('p must be .*finite, got inf', p=float('inf')),
+    bad(r'p must be greater than 0 .*got \[ ?1', p=np.array([1.0, 2.0, 0.0, 1.0, 1.0])),
+    bad('p must be greater than 0 .*got -2', p=jnp.float32(-2)),
+    bad('p must be greater than 0', p=[1.0, 2.0, 3.0, 4.0, -5.0]),
+    bad(r'p must be a scalar or \[5\].*got \(4,\)', p=np.ones(4)),
+    bad(r'p must be a scalar or \[5\].*got \(1, 5\)', p=np.ones((1, 5))),
+    bad('q must be at least 0 .*got -0.1', q=-0.1),
+    bad('q must be at least 0 .*got -1', q=jnp.bfloat16(-1)),
+    bad(r'q must be a scalar or \[5\].*got \(1,\)', q=np.ones(1)),
+    bad('kernel_q must be at least 0 .*got -3', kernel_q=-3),
+    bad(r'kernel_q must be a scalar or \[5\].*got \(2,\)', kernel_q=np.ones(2)),
+    bad('strides must be at least 1 .*got 0', strides=0),
+    bad(r'strides must be at least 1 .*got \(1, -1\)', strides=(1, -1)),
+    bad(r'strides \(1,\) has 1 entries', strides=(1,)),
+    bad('strides must be an integer .*got 1.5', strides=1.5),
+    bad('kernel_dilation must be at least 1 .*got 0', kernel_dilation=0),
+    bad(r'kernel_dilation \(1, 2, 1\) has 3 entries', kernel_dilation=(1, 2, 1)),
+    bad("padding must be 'SAME', 'VALID'.*got 'same'", padding='same'),
+    bad("padding must be 'SAME', 'VALID'.*got 'CIRCULAR'", padding='CIRCULAR'),
+    bad('padding must not be negative, got -1', padding=-1),
+    bad(r'padding must not be negative, got \(\(0, -1\)', padding=((0, -1), (0, 0))),
+    bad(r'padding must be .*got \(1, 2, 3\)', padding=(1, 2, 3)),
+    bad(r'padding must be .*got \(\(1, 2, 3\), 1\)', padding=((1, 2, 3), 1)),
+    bad('padding must be .*got 1.5', padding=1.5),
+    bad('padding must be .*got None', padding=None),
+    bad(r'kernel window .*larger than the padded input \(2, 6\)', x=X[:, :2], padding='VALID'),
+    bad(r'kernel window .*spans \(7, 7\)', padding='VALID', kernel_dilation=3),
+    bad('kernel window must be at least 1', kernel=KERNEL[:0]),
+    bad("unknown method 'convolutions'; did you mean 'convolution'", method='convolutions'),
+    bad("unknown method 'Patches'; did you mean 'patches'", method='Patches'),
+    bad('unknown method None', method=None),
+  ],
+)
+def test_refuses(x, kernel, arguments, match):
+  with pytest.raises(ValueError, match=match):
+    scs(x, kernel, **arguments)
+
+
+@pytest.mark.parametrize(
+  'value', [-1.0, np.float32(-1), jnp.float32(-1), jnp.int32(-1), [-1.0] * 5]
+)
+def test_known_values_are_checked_under_jit_and_traced_ones_are_not(value):
+  for name in ('p', 'q', 'kernel_q'):
+    with pytest.raises(ValueError, match=f'^{name} must be'):
+      jax.eval_shape(jax.jit(lambda x, name=name: scs(x, KERNEL, **{name: value})), X)
+    jax.eval_shape(lambda v, name=name: scs(X, KERNEL, **{name: v}), value)
+
+
+def test_a_list_may_mix_known_and_traced_values():
+  y = jax.jit(lambda p: scs(X, KERNEL, [p, 1.0, 2.0, 3.0, 4.0]))(0.5)
+  assert y.shape == (2, 6, 6, 5)
