@@ -1,6 +1,6 @@
 """Pictures of what a network learned: its kernels, and what they find in an image.
 
-Red is positive and blue negative, on a scale that is symmetric about 0.
+Red is positive and blue negative; every tile has its own scale, symmetric about 0.
 """
 
 import math
@@ -12,21 +12,19 @@ from flax import nnx
 COLOURS = 'RdBu_r'
 
 
-def draw_network(model: nnx.Module, image: np.ndarray, folder: epath.Path) -> None:
-  """Draws the kernels of the first layer, and every layer's response to one image.
+def draw_first_layer(model: nnx.Module, image: np.ndarray, folder: epath.Path) -> None:
+  """Draws the kernels of the first layer as `kernels.png`, and its response to one image.
 
   Args:
-    model: has `activations`, and SCS layers under the names that it yields.
-    image: `[height, width, channels]`, uint8.
-    folder: gets `kernels.png` and a `NAME.png` for each layer with feature maps.
+    model: has `names`, and an SCS layer under the first of them.
+    image: `[height, width, channels]`, 0 to 1.
+    folder: gets `kernels.png` and `feature_maps.png`.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  kernel = getattr(model, model.names[0]).kernel[...]
-  draw_kernels(np.asarray(kernel, np.float32), folder / 'kernels.png')
-  scaled = image[None].astype(np.float32) / 255
-  for name, maps in model.activations(scaled):
-    if maps.ndim == 4:
-      draw_feature_maps(scaled[0], np.asarray(maps[0], np.float32), folder / f'{name}.png')
+  layer = getattr(model, model.names[0])
+  draw_kernels(np.asarray(layer.kernel[...], np.float32), folder / 'kernels.png')
+  maps = nnx.jit(layer)(image[None])[0]
+  draw_feature_maps(image, np.asarray(maps, np.float32), folder / 'feature_maps.png')
 
 
 def draw_kernels(kernel: np.ndarray, path: epath.Path) -> None:
@@ -56,14 +54,14 @@ def draw_feature_maps(image: np.ndarray, maps: np.ndarray, path: epath.Path) -> 
 
   Args:
     image: `[height, width, channels]`, 0 to 1.
-    maps: `[height', width', features]`, -1 to 1.
+    maps: `[height', width', features]`.
     path: the PNG to write.
   """
   import matplotlib.pyplot as plt
 
   columns = math.ceil(math.sqrt(2 * (maps.shape[-1] + 1)))
-  tiles = [image if image.shape[-1] == 3 else image[..., 0] * 2 - 1]
-  tiles += [maps[..., i] / max(np.abs(maps).max(), 1e-12) for i in range(maps.shape[-1])]
+  tiles = [np.broadcast_to(image, (*image.shape[:2], 3))]  # grey as it is
+  tiles += [maps[..., i] for i in range(maps.shape[-1])]
   figure = _grid(plt, [tiles[i : i + columns] for i in range(0, len(tiles), columns)])
   _save(plt, figure, path)
 

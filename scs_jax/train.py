@@ -218,7 +218,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   # --------------------------------------------------------------------------------- Pictures
   if jax.process_count() == 1 and config.model.get('variant') == 'scs':
     model = nnx.merge(graph, _evaluated_params(state), state['statistics'])
-    pictures.draw_network(model, eval_set.images[0], workdir / 'pictures')
+    image = eval_set.images[0].astype(np.float32) / 255
+    pictures.draw_first_layer(model, image, workdir / 'pictures')
   return values
 
 

@@ -55,8 +55,8 @@ def similarity(
   q, kernel_q = (jnp.broadcast_to(v, (out,)).reshape(k.shape[:-1]) for v in (q, kernel_q))
   s_length, k_length = _norm(s) + q, _norm(k) + kernel_q
   defined = (s_length > 0) & (k_length > 0)
-  c = dot / jnp.where(defined, s_length, 1) / jnp.where(defined, k_length, 1)
-  c = jnp.where(defined, c, 0)
+  s_scale, k_scale = (1 / jnp.where(defined, length, 1) for length in (s_length, k_length))
+  c = jnp.where(defined, dot * s_scale * k_scale, 0)
   c = c.reshape(*c.shape[:-2], out)
   return sharpen(c + lax.stop_gradient(jnp.clip(c, -1, 1) - c), p)
 
