@@ -23,6 +23,8 @@ def main(argv: list[str]) -> None:
   """Runs what the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)  # the run says itself what a user wants to know
   config = _CONFIG.value
   # Several processes: JAX finds a TPU pod by itself; elsewhere this names the coordinator.
   if 'JAX_COORDINATOR_ADDRESS' in os.environ or 'TPU_WORKER_HOSTNAMES' in os.environ:
@@ -42,7 +44,6 @@ def main(argv: list[str]) -> None:
 def _run() -> None:
   """Turns errors that this package raises itself into one line: they were written to be read."""
   flags.mark_flags_as_required(['config', 'workdir'])
-  flags.FLAGS.set_default('verbosity', logging.WARNING)
   try:
     app.run(main, flags_parser=_parse)
   except Exception as error:
