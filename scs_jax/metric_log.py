@@ -72,9 +72,10 @@ class Rate:
     """Adds examples that were worked on."""
     self._examples += examples
 
-  def read(self) -> float:
-    """Returns examples per second."""
-    return self._examples / (time.perf_counter() - self._since)
+  def read(self) -> dict[str, float]:
+    """Returns 'train/images_per_second', or nothing if no example was counted."""
+    seconds = time.perf_counter() - self._since
+    return {'train/images_per_second': self._examples / seconds} if self._examples else {}
 
 
 def _rows_until(path: epath.Path, step: int) -> list[dict]:

@@ -24,6 +24,9 @@ def use_cpu_cores(batch_size: int) -> None:
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
   jax.config.update('jax_num_cpu_devices', devices)
+  # A device that waits for the others in an all-reduce holds a thread of the pool that they all run
+  # on, which has one for each core; on a busy machine XLA was once seen to wait for ever and abort.
+  os.environ.setdefault('PJRT_NPROC', str(devices + cores + 2))
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:

@@ -7,6 +7,7 @@ waits for the host, and no checkpoint is written before every step it contains w
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -120,9 +121,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   hosts = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
   train_batches = batches.TrainBatches(train_set, config.batch_size, seed=config.seed, **hosts)
   steps_per_epoch = len(train_set.labels) / config.batch_size
-  steps = lambda name: _steps(name, config[name], steps_per_epoch)
-  total_steps, eval_every = steps('total_epochs'), steps('eval_every_epochs')
-  save_every = steps('save_every_epochs')
+  total_steps = max(1, round(config.total_epochs * steps_per_epoch))
+  eval_period = config.eval_every_epochs * steps_per_epoch
+  save_period = config.save_every_epochs * steps_per_epoch
 
   # ------------------------------------------------------------- Shapes first, then shardings
   mesh = sharding.make_mesh(**config.mesh)
@@ -186,8 +187,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
       unseen = None  # the step before: its number and its metrics
       for step in range(start, total_steps + 1):
         last = step == total_steps
-        evaluating = step > start and (last or step % eval_every == 0)
-        saving = step > start and (last or step % save_every == 0)
+        evaluating = step > start and (last or _is_boundary(step, eval_period))
+        saving = step > start and (last or _is_boundary(step, save_period))
         if (evaluating or saving) and unseen is not None:
           look_at(*unseen)
           unseen = None
@@ -195,9 +196,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
         if evaluating:
           speed = rate.read()
           values = evaluate(state)
-          log.write(step, {**values, 'train/images_per_second': speed})
+          log.write(step, {**values, **speed})
           epoch = step / steps_per_epoch
-          log.say(f'epoch {epoch:6.2f}  step {step:6d}  {_numbers(values)}  {speed:8.1f} images/s')
+          log.say(f'epoch {epoch:6.2f}  step {step:6d}  {_numbers({**values, **speed})}')
 
         if saving:
           measured = values if evaluating else {}
@@ -257,6 +258,9 @@ def _check_ranges(config):
   for name in ('log_every_steps', 'eval_batch_size', 'keep_latest'):
     if config[name] < 1:
       raise ValueError(f'{name} must be at least 1, got {config[name]}')
+  for name in ('total_epochs', 'eval_every_epochs', 'save_every_epochs'):
+    if not config[name] > 0:
+      raise ValueError(f'{name} must be greater than 0, got {config[name]}')
   for name, off in (('label_smoothing', 0.0), ('ema_decay', None)):
     if config[name] != off and not 0 <= config[name] < 1:
       raise ValueError(f'{name} must be in [0, 1), or {off} for none; got {config[name]}')
@@ -269,10 +273,9 @@ def _load(config):
   return train_set, eval_set
 
 
-def _steps(name, epochs, steps_per_epoch):
-  if not epochs > 0:
-    raise ValueError(f'{name} must be greater than 0, got {epochs}')
-  return max(1, round(epochs * steps_per_epoch))
+def _is_boundary(step, period):
+  """Whether `step` is the first at or after a multiple of `period`, which may be fractional."""
+  return math.floor(step / period + 1e-9) > math.floor((step - 1) / period + 1e-9)
 
 
 def _make_model(config, train_set, optimizer):
@@ -368,4 +371,4 @@ def _introduction(config, params, mesh, start, total_steps):
 
 
 def _numbers(values):
-  return '  '.join(f'{name} {value:.4f}' for name, value in values.items())
+  return '  '.join(f'{name} {value:.4g}' for name, value in values.items())

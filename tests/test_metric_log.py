@@ -47,8 +47,9 @@ def test_the_rate_is_examples_over_seconds(monkeypatch):
   rate = Rate()
   rate.count(30)
   now[0] += 2
-  assert rate.read() == pytest.approx(15)
+  assert rate.read() == {'train/images_per_second': pytest.approx(15)}
   rate.restart()
+  assert rate.read() == {}
   rate.count(8)
   now[0] += 1
-  assert rate.read() == pytest.approx(8)
+  assert rate.read() == {'train/images_per_second': pytest.approx(8)}

@@ -24,7 +24,9 @@ def small_config(**changes) -> ConfigDict:
   config.data.eval_split = 'test[:100]'
   config.batch_size = 64
   config.total_epochs = 5
+  config.eval_every_epochs = 1
   config.save_every_epochs = 2
+  config.ema_decay = None
   config.log_every_steps = 1
   config.model.stack = (
     {'kind': 'scs', 'features': 4, 'strides': 2},
@@ -34,6 +36,13 @@ def small_config(**changes) -> ConfigDict:
   config.unlock()
   config.update(changes)
   return config
+
+
+@pytest.mark.parametrize(
+  ('period', 'steps'), [(2.0, [2, 4, 6, 8]), (2.5, [3, 5, 8]), (0.5, list(range(1, 9))), (9.0, [])]
+)
+def test_boundaries_of_fractional_epochs(period, steps):
+  assert [step for step in range(1, 9) if train._is_boundary(step, period)] == steps
 
 
 def rows(workdir, name):

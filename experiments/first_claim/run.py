@@ -33,7 +33,9 @@ def train(seed: str) -> dict:
   return {
     'seed': int(seed),
     'accuracy': evaluations[-1]['val/accuracy'],
-    'images_per_second': statistics.median(e['train/images_per_second'] for e in evaluations),
+    'images_per_second': statistics.median(
+      e['train/images_per_second'] for e in evaluations if 'train/images_per_second' in e
+    ),
     'steps': evaluations[-1]['step'],
   }
 
