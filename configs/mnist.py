@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
 
   config.batch_size = 128
   config.eval_batch_size = 500
-  config.total_epochs = 25
+  config.total_epochs = 15
   config.label_smoothing = 0.0
   config.ema_decay = 0.999
   config.optimizer = ConfigDict()

@@ -24,10 +24,10 @@ def get_config() -> ConfigDict:
   config.augment = ConfigDict()
   config.augment.shift = 0
   config.augment.flip = False
-  config.augment.rotate = 10.0
-  config.augment.translate = 0.07
-  config.augment.scale = (0.9, 1.1)
-  config.augment.shear = 5.0
+  config.augment.rotate = 15.0
+  config.augment.translate = 0.1
+  config.augment.scale = (0.85, 1.15)
+  config.augment.shear = 10.0
   config.augment.cutout = 0
 
   config.model = ConfigDict()
@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
 
   config.batch_size = 64
   config.eval_batch_size = 500
-  config.total_epochs = 40
+  config.total_epochs = 60
   config.label_smoothing = 0.0
   config.ema_decay = 0.995
   config.optimizer = ConfigDict()
@@ -69,8 +69,8 @@ def get_config() -> ConfigDict:
 
   config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
   config.log_every_steps = 100
-  config.eval_every_epochs = 5
-  config.save_every_epochs = 10
+  config.eval_every_epochs = 10
+  config.save_every_epochs = 20
   config.keep_latest = 2
   config.keep_best = 1
   return config

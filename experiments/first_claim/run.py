@@ -53,7 +53,10 @@ def main(_):
       ['git', 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True, cwd=HERE
     ).stdout.strip(),
     'machine': f'{os.cpu_count()} cores of {platform.processor() or platform.machine()}',
-    'versions': {name: metadata.version(name) for name in ('jax', 'flax', 'optax', 'numpy')},
+    'versions': {
+      'python': platform.python_version(),
+      **{name: metadata.version(name) for name in ('jax', 'flax', 'optax', 'numpy')},
+    },
   }
   (HERE / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
   for run in runs:

@@ -1,4 +1,4 @@
-"""Which map makes p and q positive? Trains the quickstart with each; prints and writes the table.
+"""Which map makes p and q positive? Trains a small network with each; prints and writes the table.
 
 python experiments/parametrisation/run.py
 """
@@ -30,21 +30,31 @@ MAPS = {
   'square': (jnp.square, jnp.sqrt),
   'clip': (lambda r: jnp.clip(r, 1e-6, 20.0), lambda v: v),
 }
-LEARNING_RATES = (0.01, 0.03, 0.1)
+LEARNING_RATES = (0.03, 0.1)
 
 
-def quickstart():
+def small_quickstart():
+  """The quickstart with a strided first layer: 20 epochs take seconds."""
   path = HERE.parent.parent / 'configs' / 'quickstart.py'
   spec = importlib.util.spec_from_file_location('quickstart', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config()
+  config = module.get_config()
+  config.model.stack = (
+    {'kind': 'scs', 'features': 11, 'window': 5, 'strides': 2},
+    {'kind': 'scs', 'features': 12},
+    {'kind': 'pool'},
+    {'kind': 'scs', 'features': 10},
+    {'kind': 'pool', 'window': 4},
+    {'kind': 'head'},
+  )
+  return config
 
 
 def accuracy(name: str, learning_rate: float, seed: int) -> float | None:
   """Returns the held-out accuracy, or None if the training diverged."""
   parameters.positive, parameters.raw = MAPS[name]
-  config = quickstart()
+  config = small_quickstart()
   config.seed, config.total_epochs = seed, EPOCHS.value
   config.eval_every_epochs = config.save_every_epochs = EPOCHS.value
   config.optimizer.schedule.peak_learning_rate = learning_rate
@@ -56,7 +66,7 @@ def accuracy(name: str, learning_rate: float, seed: int) -> float | None:
 
 
 def main(_):
-  sharding.use_cpu_cores(quickstart().batch_size)
+  sharding.use_cpu_cores(small_quickstart().batch_size)
   rows = []
   for learning_rate in LEARNING_RATES:
     for name in MAPS:
