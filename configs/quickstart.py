@@ -63,6 +63,8 @@ def get_config() -> ConfigDict:
   config.optimizer.momentum = 0.95
   config.optimizer.cycle_momentum_to = 0.85
   config.optimizer.weight_decay = 0.0
+  config.optimizer.p_weight_decay = 0.0
+  config.optimizer.q_weight_decay = 0.0
   config.optimizer.p_multiplier = 1.0
   config.optimizer.q_multiplier = 1.0
   config.optimizer.clip_norm = placeholder(float)

@@ -86,6 +86,8 @@ def make(
   momentum: float = 0.9,
   cycle_momentum_to: float | None = None,
   weight_decay: float = 0.0,
+  p_weight_decay: float = 0.0,
+  q_weight_decay: float = 0.0,
   p_multiplier: float = 1.0,
   q_multiplier: float = 1.0,
   clip_norm: float | None = None,
@@ -99,8 +101,11 @@ def make(
     momentum: of SGD, or b1 of Adam.
     cycle_momentum_to: if given, momentum moves to this value and back while the learning rate of
       the schedule 'one_cycle' rises and falls.
-    weight_decay: decoupled, multiplied by the learning rate; for kernels only, never p, q, biases
-      or normalisation.
+    weight_decay: of kernels, decoupled and multiplied by the learning rate; biases and
+      normalisation have none.
+    p_weight_decay: of the unconstrained p, which it pulls towards p = log 2; leave it at 0 unless
+      that is what you study.
+    q_weight_decay: of the unconstrained q, likewise.
     p_multiplier: on the learning rate of p.
     q_multiplier: on the learning rate of q.
     clip_norm: largest norm of the whole gradient; None does not clip.
@@ -109,9 +114,15 @@ def make(
     ValueError: for an unknown name or a value out of range.
   """
   check_known('optimizer', name, OPTIMISERS)
+  decays = {'kernel': weight_decay, 'p': p_weight_decay, 'q': q_weight_decay}
+  multipliers = {'p': p_multiplier, 'q': q_multiplier}
   for setting, value in (
-    ('weight_decay', weight_decay), ('p_multiplier', p_multiplier), ('q_multiplier', q_multiplier)
-  ):  # fmt: skip
+    ('weight_decay', weight_decay),
+    ('p_weight_decay', p_weight_decay),
+    ('q_weight_decay', q_weight_decay),
+    ('p_multiplier', p_multiplier),
+    ('q_multiplier', q_multiplier),
+  ):
     if value < 0:
       raise ValueError(f'optimizer.{setting} must be at least 0, got {value}')
   for setting, value in (('momentum', momentum), ('cycle_momentum_to', cycle_momentum_to or 0)):
@@ -119,21 +130,17 @@ def make(
       raise ValueError(f'optimizer.{setting} must be in [0, 1), got {value}')
   if clip_norm is not None and clip_norm <= 0:
     raise ValueError(f'optimizer.clip_norm must be positive or None, got {clip_norm}')
-  multipliers = {'p': p_multiplier, 'q': q_multiplier}
   learning_rate = make_schedule(total_steps, **schedule)
   return optax.chain(
     optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
     _with_momentum(name, _momentum(momentum, cycle_momentum_to, schedule, total_steps)),
-    optax.add_decayed_weights(weight_decay, mask=lambda tree: _is_group(tree, 'kernel')),
-    *(
-      optax.masked(optax.scale(factor), lambda tree, group=group: _is_group(tree, group))
-      for group, factor in multipliers.items()
-    ),
+    *(optax.add_decayed_weights(decay, mask=_only(group)) for group, decay in decays.items()),
+    *(optax.masked(optax.scale(m), _only(group)) for group, m in multipliers.items()),
     optax.scale_by_learning_rate(learning_rate),
   )
 
 
-def group(path: tuple) -> str:
+def group_of(path: tuple) -> str:
   """Returns which group a parameter belongs to, by the last name in its path.
 
   'p' and 'q' are those of the SCS layers, 'kernel' is what weight decay applies to, and 'other'
@@ -143,8 +150,11 @@ def group(path: tuple) -> str:
   return {'raw_p': 'p', 'raw_q': 'q', 'kernel': 'kernel'}.get(name, 'other')
 
 
-def _is_group(tree, wanted):
-  return jax.tree_util.tree_map_with_path(lambda path, _: group(path) == wanted, tree)
+def _only(group: str):
+  """Returns the mask of the parameters of a group, as a function of the tree."""
+  return lambda tree: jax.tree_util.tree_map_with_path(
+    lambda path, _: group_of(path) == group, tree
+  )
 
 
 def _momentum(momentum, cycle_to, schedule, total_steps) -> float | Schedule:

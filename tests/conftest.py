@@ -1,10 +1,12 @@
 """Eight CPU devices for every test, and JAX's strictest arithmetic where it can be had."""
 
+import os
 import pathlib
 import sys
 
 import jax
 
+os.environ.setdefault('PJRT_NPROC', '16')  # spare threads, as sharding.use_cpu_cores has them
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')

@@ -62,7 +62,7 @@ def test_momentum_cycles_against_the_learning_rate():
 
 
 def test_groups_are_told_by_name():
-  labels = jax.tree_util.tree_map_with_path(lambda path, _: optim.group(path), params())
+  labels = jax.tree_util.tree_map_with_path(lambda path, _: optim.group_of(path), params())
   assert labels['scs_0'] == {'kernel': 'kernel', 'raw_p': 'p', 'raw_q': 'q', 'bias': 'other'}
 
 
@@ -70,6 +70,13 @@ def test_weight_decay_reaches_kernels_only():
   zero = jax.tree.map(jnp.zeros_like, params())
   assert updates(zero, weight_decay=0.5) == pytest.approx(
     {'kernel': -0.05, 'raw_p': 0, 'raw_q': 0, 'bias': 0}
+  )
+
+
+def test_weight_decay_of_p_and_q_is_their_own():
+  zero = jax.tree.map(jnp.zeros_like, params())
+  assert updates(zero, p_weight_decay=0.5, q_weight_decay=0.1) == pytest.approx(
+    {'kernel': 0, 'raw_p': -0.05, 'raw_q': -0.01, 'bias': 0}
   )
 
 

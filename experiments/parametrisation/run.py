@@ -30,7 +30,7 @@ MAPS = {
   'square': (jnp.square, jnp.sqrt),
   'clip': (lambda r: jnp.clip(r, 1e-6, 20.0), lambda v: v),
 }
-LEARNING_RATES = (0.03, 0.1)
+LEARNING_RATES = (0.03,)
 
 
 def small_quickstart():
