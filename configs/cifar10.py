@@ -5,6 +5,8 @@ linear head. No activation, no normalisation, unscaled by statistics. The post s
 with augmentations and learning-rate tricks; the recipe here is that of the gallery's network of the
 same shape.
 
+Accuracy and wall time are not measured yet.
+
 Command: python -m scs_jax.main --config=configs/cifar10.py --workdir=/tmp/cifar10
 Twin:    --config=configs/cifar10.py:conv, convolution + BatchNorm + ReLU + max pool
 Source:  Pisoni, 2022: Sharpened Cosine Similarity: Part 2.

@@ -4,6 +4,8 @@ The published network reached 90 % after 100 epochs (configs/gallery.py:fashion_
 recipe). Here the output of every layer is scaled by a learned factor that starts at 10, as a later
 version of the original did.
 
+Accuracy and wall time are not measured yet.
+
 Command: python -m scs_jax.main --config=configs/fashion_mnist.py --workdir=/tmp/fashion_mnist
 Source:  github.com/brohrer/sharpened-cosine-similarity, gallery.
 """

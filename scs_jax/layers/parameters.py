@@ -5,7 +5,7 @@ p and q must stay positive. They are learned through an unconstrained number and
 without crossing it, and for large p it is the identity, so that one step of the optimiser moves
 p = 10 no further than p = 1 (exp would move it ten times as far, and sharpening is exponential in
 p already). Clipping p inside the graph would leave a p outside of its bounds without a gradient
-for good. `experiments/parametrisation/` has the measurement.
+for good. `experiments/parametrisation/` compares the maps; it has not been run to its end yet.
 """
 
 import math
