@@ -11,13 +11,14 @@ import optax
 from scs_jax.spelling import check_known
 
 Schedule = Callable[[jax.Array], jax.Array]
+ONE_CYCLE_WARMUP = 0.3  # of the steps, as the SCS gallery had it; momentum turns there too
 
 
 def one_cycle(
   total_steps: int,
   *,
   peak_learning_rate: float,
-  warmup_fraction: float = 0.3,
+  warmup_fraction: float = ONE_CYCLE_WARMUP,
   initial_divisor: float = 25.0,
   final_divisor: float = 1e4,
 ) -> Schedule:
@@ -165,7 +166,7 @@ def _momentum(momentum, cycle_to, schedule, total_steps) -> float | Schedule:
       f"optimizer.cycle_momentum_to {cycle_to} only goes with the schedule 'one_cycle', not "
       f'{schedule["name"]!r}: set it to None'
     )
-  turn = schedule.get('warmup_fraction', 0.3)
+  turn = schedule.get('warmup_fraction', ONE_CYCLE_WARMUP)
   return _up_and_down(total_steps, turn, momentum, cycle_to, momentum)
 
 

@@ -118,8 +118,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   _check_ranges(config)
   # ------------------------------------------------------------------------------------- Data
   train_set, eval_set = _load(config)
-  hosts = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
-  train_batches = batches.TrainBatches(train_set, config.batch_size, seed=config.seed, **hosts)
+  train_batches = batches.TrainBatches(train_set, config.batch_size, seed=config.seed, **_host())
   steps_per_epoch = len(train_set.labels) / config.batch_size
   total_steps = max(1, round(config.total_epochs * steps_per_epoch))
   eval_period = config.eval_every_epochs * steps_per_epoch
@@ -267,10 +266,14 @@ def _check_ranges(config):
 
 
 def _load(config):
-  """Returns the examples to train on and to evaluate, which must fit one another."""
+  """Returns the examples to train on and those to evaluate."""
   load = functools.partial(sources.load, config.data.name, data_dir=config.data.data_dir)
-  train_set, eval_set = load(config.data.train_split), load(config.data.eval_split)
-  return train_set, eval_set
+  return load(config.data.train_split), load(config.data.eval_split)
+
+
+def _host():
+  """Which rows of a batch are this process's."""
+  return {'process_index': jax.process_index(), 'process_count': jax.process_count()}
 
 
 def _is_boundary(step, period):
@@ -305,9 +308,8 @@ def _make_evaluate(graph, mesh, shardings, eval_set, batch_size):
   )
 
   def evaluate(state):
-    hosts = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
     sums = None
-    for rows in batches.evaluation_batches(eval_set, batch_size, **hosts):
+    for rows in batches.evaluation_batches(eval_set, batch_size, **_host()):
       more = eval_step(state, sharding.to_global(mesh, rows))
       sums = more if sums is None else jax.tree.map(jnp.add, sums, more)
     return {f'val/{name}': value for name, value in metrics.means(sums).items()}

@@ -5,6 +5,7 @@ import pathlib
 import sys
 
 import jax
+import pytest
 
 os.environ.setdefault('PJRT_NPROC', '16')  # spare threads, as sharding.use_cpu_cores has them
 jax.config.update('jax_platforms', 'cpu')
@@ -20,3 +21,18 @@ def pytest_collection_modifyitems(config, items):
     long = [item for item in items if item.get_closest_marker('exhaustive')]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture(scope='module')
+def strict_promotion():
+  """Mixed dtypes are an error unless the code asks for what they promote to."""
+  with jax.numpy_dtype_promotion('strict'):
+    yield
+
+
+@pytest.fixture
+def quick_compilation():
+  """Halves the time of tests that compile much and compute little."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from arrays import normal
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
@@ -20,10 +21,6 @@ def strict_promotion_and_quick_compilation():
   with jax.numpy_dtype_promotion('strict'):
     yield
   jax.config.update('jax_disable_most_optimizations', False)
-
-
-def normal(seed, *shape, dtype='float32'):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
 # Against the loop and the reference: nothing is rounded, so all are equal.

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from arrays import normal
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
@@ -17,25 +18,8 @@ PLAIN_METHODS = METHODS[1:]  # auto is one of them
 SHARPNESSES = (0.1, 0.5, 1.0, 2.0, 3.0, 20.0)
 
 
-@pytest.fixture(autouse=True, scope='module')
-def strict_promotion():
-  with jax.numpy_dtype_promotion('strict'):
-    yield
-
-
-@pytest.fixture
-def quick_compilation():
-  """Halves the time of tests that compile much and compute little."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
+pytestmark = pytest.mark.usefixtures('strict_promotion')
 quick = pytest.mark.usefixtures('quick_compilation')
-
-
-def normal(seed, *shape, dtype='float32'):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
 # Against the loop.
