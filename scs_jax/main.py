@@ -33,10 +33,10 @@ def main(argv: list[str]) -> None:
 
   from scs_jax import train  # after the devices are settled, and after a typo was refused
 
-  if _MODE.value == 'eval':
-    values = train.evaluate_checkpoint(config, _WORKDIR.value, _STEP.value)
-  else:
-    values = train.train_and_evaluate(config, _WORKDIR.value)
+  if _MODE.value == 'train':
+    train.train_and_evaluate(config, _WORKDIR.value)
+    return
+  values = train.evaluate_checkpoint(config, _WORKDIR.value, _STEP.value)
   if jax.process_index() == 0:
     print('  '.join(f'{name} {value:.4g}' for name, value in values.items()))
 

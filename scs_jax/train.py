@@ -8,6 +8,7 @@ waits for the host, and no checkpoint is written before every step it contains w
 import functools
 import json
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -167,7 +168,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
       log.say(_introduction(config, state_shapes['params'], mesh, start, total_steps))
       for skipped, reason in checkpoints.skipped.items():
         log.say(f'checkpoint of step {skipped} is damaged and was set aside: {reason}')
-      rate = Rate()
+      rate, begun = Rate(), time.perf_counter()
 
       def look_at(step: int, step_metrics: dict[str, jax.Array]) -> None:
         """Checks the metrics of a step that was made before, and logs them if it is due."""
@@ -214,6 +215,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
         if unseen is not None:
           look_at(*unseen)
         unseen = step + 1, step_metrics
+      log.say(_conclusion(config, state_shapes['params'], values, total_steps - start, begun))
 
   # --------------------------------------------------------------------------------- Pictures
   if jax.process_count() == 1 and config.model.get('variant') == 'scs':
@@ -363,13 +365,24 @@ def _flat(tree, prefix=''):
 
 
 def _introduction(config, params, mesh, start, total_steps):
-  count = sum(leaf.size for leaf in jax.tree.leaves(params))
   devices = f'{mesh.size} {jax.devices()[0].platform} devices'
   begin = f'going on at step {start}' if start else 'starting'
   return (
-    f'{config.model.name} on {config.data.name}: {count:,} parameters, {devices}, '
+    f'{config.model.name} on {config.data.name}: {_size(params)}, {devices}, '
     f'batch {config.batch_size}, {begin} of {total_steps} steps'
   )
+
+
+def _conclusion(config, params, values, steps, begun):
+  """The last line: the images a second count everything since the loop began."""
+  accuracy = f'{config.data.eval_split} accuracy {values["val/accuracy"]:.2%}'
+  seconds = time.perf_counter() - begun
+  effort = f'{seconds:.0f} s, {steps * config.batch_size / seconds:.0f} images/s in all'
+  return f'{_size(params)}, {accuracy}, {effort if steps else "nothing was left to train"}'
+
+
+def _size(params):
+  return f'{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters'
 
 
 def _numbers(values):

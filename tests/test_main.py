@@ -1,6 +1,7 @@
 """The command line as a user meets it: real processes."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -29,9 +30,16 @@ def test_trains_goes_on_and_evaluates(tmp_path):
   assert 'going on at step 2' in again.stdout
   evaluated = run(*tiny, '--mode=eval')
   assert evaluated.returncode == 0, evaluated.stderr
-  last = lambda text: text.strip().splitlines()[-1]
-  assert last(again.stdout) == last(first.stdout)
-  assert last(evaluated.stdout).endswith(last(first.stdout))
+  last = lambda process: process.stdout.strip().splitlines()[-1]
+  said = re.fullmatch(
+    r'2,992 parameters, test\[:30\] accuracy ([\d.]+)%, \d+ s, \d+ images/s in all', last(first)
+  )
+  assert said, last(first)
+  assert last(again) == (
+    f'2,992 parameters, test[:30] accuracy {said[1]}%, nothing was left to train'
+  )
+  accuracy = float(re.search(r'val/accuracy ([\d.]+)', last(evaluated))[1])
+  assert accuracy == pytest.approx(float(said[1]) / 100, abs=1e-4)
 
 
 @pytest.mark.parametrize(
