@@ -13,8 +13,9 @@ from jax import lax
 
 from scs_jax.ops import arguments
 from scs_jax.ops.arguments import Window
+from scs_jax.ops.correlation import LAYOUTS
 from scs_jax.ops.sharpening import sharpen
-from scs_jax.ops.windows import LAYOUTS, safe_sqrt
+from scs_jax.ops.windows import safe_sqrt
 
 
 def similarity(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from scs_jax.ops import arguments, reference, windows
+from scs_jax.ops.correlation import correlate
 from scs_jax.ops.sharpening import sharpen
 from scs_jax.spelling import check_known
 
@@ -93,42 +94,60 @@ def sharpened_cosine_similarity(
     return y.astype(x.dtype)
 
   # Norms are of the values that are multiplied.
-  common = arguments.common_dtype(x.dtype, kernel.dtype)
+  groups, common = feature_group_count, arguments.common_dtype(x.dtype, kernel.dtype)
   s, k = x.astype(common), kernel.astype(common)
-  dot = windows.correlate(
-    s, k, window, feature_group_count, method=method, precision=precision, dtype=dtype
-  )
-  s_norm = windows.patch_norms(s, window, feature_group_count, dtype)
-  k_norm = windows.safe_sqrt(jnp.square(k.astype(dtype)).sum(range(k.ndim - 1)))
-  c = cosine(dot, s_norm, k_norm, q_x, q_k)
+  s_norm = windows.patch_norms(s, window, groups, dtype)
+  k_length = windows.safe_sqrt(jnp.square(k.astype(dtype)).sum(range(k.ndim - 1))) + q_k
+  # A kernel is divided before it slides, which is cheaper, unless its dtype would round that.
+  exact = common == dtype
+  if exact:
+    k = quotient(k, lax.expand_dims(k_length, range(k.ndim - 1)))
+  dot = correlate(s, k, window, groups, method=method, precision=precision, dtype=dtype)
+  if not exact:
+    dot = quotient(dot, lax.expand_dims(k_length, range(dot.ndim - 1)))
+  c = cosine(dot, s_norm, q_x)
   return sharpen(c, float(p) if isinstance(p, int | float) else power).astype(x.dtype)
 
 
-def cosine(
-  dot: jax.Array, s_norm: jax.Array, k_norm: jax.Array, q: jax.Array, kernel_q: jax.Array
-) -> jax.Array:
-  """Returns `dot / ((s_norm + q) (k_norm + kernel_q))`, 0 where the denominator is 0.
+def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
+  """Returns `dot / (s_norm + q)`, 0 where the denominator is 0.
 
   Args:
-    dot: `[..., out]`.
+    dot: `[..., out]`, of the patch with kernels that are divided by their length already.
     s_norm: `[..., groups]`, the norm of the patch in each group.
-    k_norm: `[out]`.
     q: scalar or `[out]`.
-    kernel_q: scalar or `[out]`.
 
   Returns:
     `[..., out]`; rounding may not take it out of [-1, 1], and the gradient never notices.
   """
   groups, out = s_norm.shape[-1], dot.shape[-1]
-  per_kernel = lambda v: v.reshape((1,) * (dot.ndim - 1) + ((groups, -1) if v.ndim else (1, 1)))
-  s_scale = _reciprocal(s_norm[..., None] + per_kernel(q))  # [..., groups, out // groups or 1]
-  k_scale = _reciprocal(per_kernel(k_norm) + per_kernel(kernel_q))
-  c = dot.reshape(*dot.shape[:-1], groups, out // groups) * s_scale * k_scale
-  c = c.reshape(dot.shape)
-  return c + lax.stop_gradient(jnp.clip(c, -1, 1) - c)
+  if groups not in (1, out):
+    s_norm = jnp.repeat(s_norm, out // groups, axis=-1)
+  if q.ndim:
+    q = lax.expand_dims(q, range(dot.ndim - 1))
+  length = s_norm + q
+  if length.shape[-1] == 1:  # one division serves all kernels
+    return _bounded(dot * quotient(jnp.ones_like(length), length))
+  return _bounded(quotient(dot, length))
 
 
-def _reciprocal(x: jax.Array) -> jax.Array:
-  """Returns 1 / x for x > 0, else 0: nothing is similar to a patch of zeros."""
-  positive = x > 0
-  return jnp.where(positive, 1 / jnp.where(positive, x, 1), 0)
+@jax.custom_jvp
+def quotient(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Returns `a / b` for `b > 0`, else 0: nothing is similar to a patch of zeros."""
+  positive = b > 0
+  return jnp.where(positive, a / jnp.where(positive, b, 1), 0)
+
+
+@quotient.defjvp
+def _quotient_jvp(primals, tangents):
+  (a, b), (da, db) = primals, tangents
+  y = quotient(a, b)
+  return y, quotient(da - y * db, b)
+
+
+@jax.custom_jvp
+def _bounded(c):
+  return jnp.clip(c, -1, 1)
+
+
+_bounded.defjvp(lambda primals, tangents: (_bounded(*primals), *tangents))

@@ -1,7 +1,11 @@
 """The power that sharpens a similarity and keeps its sign."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 EPSILON = 1e-6
 
@@ -21,6 +25,27 @@ def sharpen(c: jax.Array, p: float | jax.Array) -> jax.Array:
   if isinstance(p, int | float) and float(p).is_integer() and p <= 16:
     pairs, odd = divmod(int(p) - 1, 2)
     return c * square**pairs * (jnp.sqrt(square) if odd else 1)
-  if isinstance(p, jax.Array) and p.ndim:
-    p = jnp.reshape(p, (1,) * (c.ndim - 1) + (-1,))
-  return c * jnp.exp((p - 1) / 2 * jnp.log(square))
+  if jnp.ndim(p):
+    p = lax.expand_dims(p, range(c.ndim - 1))
+  return _power(c, jnp.asarray(p, c.dtype))
+
+
+@jax.custom_jvp
+def _power(c, p):
+  return c * jnp.exp((p - 1) / 2 * jnp.log(c * c + EPSILON**2))
+
+
+@functools.partial(_power.defjvp, symbolic_zeros=True)
+def _power_jvp(primals, tangents):
+  """The derivatives by hand: logarithm and exponential are taken once, and used twice."""
+  (c, p), (dc, dp) = primals, tangents
+  square = c * c + EPSILON**2
+  log = jnp.log(square)
+  factor = jnp.exp((p - 1) / 2 * log)
+  y = c * factor
+  terms = []
+  if not isinstance(dc, SymbolicZero):
+    terms.append(factor * (1 + (p - 1) * (c * c / square)) * dc)
+  if not isinstance(dp, SymbolicZero):
+    terms.append(y * log * (dp / 2))
+  return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from scs_jax.ops import arguments, windows
-from scs_jax.ops.scs import cosine
+from scs_jax.ops.correlation import correlate
+from scs_jax.ops.scs import cosine, quotient
 from scs_jax.ops.sharpening import sharpen
 
 
@@ -87,14 +88,13 @@ def soft_cosine_similarity(
   s, k, a = x.astype(common), kernel.astype(common), mixing.astype(common)
   # A patch times A is a convolution whose kernels are the columns of A, the same in every group.
   columns = jnp.tile(a.reshape(*taps, rank), groups)
-  s = windows.correlate(
-    s, columns, window, groups, method='convolution', precision=precision, dtype=dtype
-  )
+  s = correlate(s, columns, window, groups, method='convolution', precision=precision, dtype=dtype)
   s = s.reshape(*s.shape[:-1], groups, rank)
   k = jnp.einsum(
     'fr,fo->ro', a, k.reshape(features, out), precision=precision, preferred_element_type=dtype
   )
-  dot = jnp.einsum('...gr,rgo->...go', s, k.reshape(rank, groups, -1), precision=precision)
   s_norm, k_norm = (windows.safe_sqrt(jnp.square(v).sum(i)) for v, i in ((s, -1), (k, 0)))
-  c = cosine(dot.reshape(*dot.shape[:-2], out), s_norm, k_norm, q, kernel_q)
+  k = quotient(k, lax.expand_dims(k_norm + kernel_q, (0,)))
+  dot = jnp.einsum('...gr,rgo->...go', s, k.reshape(rank, groups, -1), precision=precision)
+  c = cosine(dot.reshape(*dot.shape[:-2], out), s_norm, q)
   return sharpen(c, p).astype(x.dtype)

@@ -1,89 +1,18 @@
-"""Sliding windows: the linear parts of the similarity, and the norm of every patch.
+"""Sliding windows: shifted images, window sums, and the norm of every patch."""
 
-Two ways to slide a kernel give the same numbers up to rounding: XLA's convolution, and `shifts`,
-one multiply-add of the whole image for each position of the window. XLA:CPU runs a depthwise
-convolution as a scalar loop, which shifts beat by almost two orders of magnitude; elsewhere, and
-for every dense kernel, the convolution wins.
-"""
-
+import dataclasses
 import functools
+import itertools
+import math
 import operator
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from scs_jax.ops.arguments import Window
-
-# Channels last, in the order (input, kernel, output) that lax takes, by number of dimensions.
-LAYOUTS = {
-  1: ('NHC', 'HIO', 'NHC'),
-  2: ('NHWC', 'HWIO', 'NHWC'),
-  3: ('NDHWC', 'DHWIO', 'NDHWC'),
-}
-
-
-def correlate(
-  x: jax.Array,
-  kernel: jax.Array,
-  window: Window,
-  groups: int,
-  *,
-  method: str = 'auto',
-  precision: lax.PrecisionLike = None,
-  dtype: jnp.dtype,
-) -> jax.Array:
-  """Returns the dot product of every patch with every kernel.
-
-  Args:
-    x: `[batch, *spatial, in]`.
-    kernel: `[*window, in // groups, out]`, same dtype as `x`.
-    window: the resolved window.
-    groups: how many groups the features are split into.
-    method: 'convolution', 'shifts', or 'auto': shifts for depthwise kernels on CPU.
-    precision: of the products, as for `lax.conv_general_dilated`.
-    dtype: of the sums and of the result.
-
-  Returns:
-    `[batch, *output, out]`.
-  """
-  convolve = functools.partial(
-    _convolve, window=window, groups=groups, precision=precision, dtype=dtype
-  )
-  shift = functools.partial(_correlate_by_shifts, window=window, groups=groups, dtype=dtype)
-  if method == 'shifts':
-    return shift(x, kernel)
-  if method == 'auto' and kernel.shape[-2] == 1 and groups > 1:
-    return lax.platform_dependent(x, kernel, cpu=shift, default=convolve)
-  return convolve(x, kernel)
-
-
-def _convolve(x, kernel, *, window, groups, precision, dtype):
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    window.strides,
-    window.padding,
-    rhs_dilation=window.dilation,
-    dimension_numbers=LAYOUTS[len(window.shape)],
-    feature_group_count=groups,
-    precision=precision,
-    preferred_element_type=dtype,
-  )
-
-
-def _correlate_by_shifts(x, kernel, *, window, groups, dtype):
-  x, kernel, out = x.astype(dtype), kernel.astype(dtype), kernel.shape[-1]
-  kernel = kernel.reshape(-1, *kernel.shape[-2:])  # [taps, in // groups, out]
-  # [taps, in // groups, groups, out // groups]: what each feature of each group is multiplied by.
-  kernel = kernel.reshape(*kernel.shape[:2], groups, -1)
-  total = None
-  for tap, shifted in zip(kernel, shifts(x, window), strict=True):
-    features = shifted.reshape(*shifted.shape[:-1], groups, kernel.shape[1])
-    for i in range(kernel.shape[1]):
-      term = features[..., i, None] * lax.expand_dims(tap[i], range(x.ndim - 1))
-      total = term if total is None else total + term
-  return total.reshape(*total.shape[:-2], out)
+from scs_jax.ops.transposes import linear
 
 
 def shifts(x: jax.Array, window: Window, fill: float = 0) -> list[jax.Array]:
@@ -103,16 +32,72 @@ def shifts(x: jax.Array, window: Window, fill: float = 0) -> list[jax.Array]:
   return views
 
 
+def overlap_add(terms: Sequence[jax.Array], window: Window) -> jax.Array:
+  """Returns the sum over the positions in the window of what each placement sees of that term.
+
+  With `terms` the same image at every position it is `sum(shifts(image))`, but the image is shifted
+  by padding it instead of slicing it, so that the transpose is made of slices.
+
+  Args:
+    terms: one `[batch, *spatial, features]` for each position, in row-major order.
+    window: the resolved window.
+
+  Returns:
+    `[batch, *output, features]`.
+  """
+  sizes = list(zip(window.shape, window.dilation, strict=True))
+  zero = jnp.zeros((), terms[0].dtype)
+  total = None
+  for term, position in zip(terms, itertools.product(*map(range, window.shape)), strict=True):
+    # Everything is placed where the window's last position is, further on for earlier ones.
+    pads = [((w - 1 - i) * d, i * d, 0) for (w, d), i in zip(sizes, position, strict=True)]
+    placed = lax.pad(term, zero, [(0, 0, 0), *pads, (0, 0, 0)])
+    total = placed if total is None else total + placed
+  edges = [
+    (low - (w - 1) * d, high - (w - 1) * d, 0)
+    for (low, high), (w, d) in zip(window.padding, sizes, strict=True)
+  ]
+  total = lax.pad(total, zero, [(0, 0, 0), *edges, (0, 0, 0)])
+  for dimension, (size, stride) in enumerate(zip(window.output, window.strides, strict=True), 1):
+    total = lax.slice_in_dim(total, 0, (size - 1) * stride + 1, stride, axis=dimension)
+  return total
+
+
 def window_sum(x: jax.Array, window: Window) -> jax.Array:
   """Returns the sum of `x: [batch, *spatial, features]` over every window, zeros outside.
 
   Box windows are separable, so each dimension is summed by itself. Only additions: a window of
   zeros sums to 0 exactly, which a running sum with subtractions would not promise.
   """
-  x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *_edges(window), (0, 0, 0)])
   for dimension in range(len(window.shape)):
-    x = functools.reduce(operator.add, _taps(x, dimension, window))
+    x = _sum_along(x, along(window, dimension, x.shape[1:-1]))
   return x
+
+
+def _sum_along(x, line):
+  add = lambda x: functools.reduce(operator.add, shifts(x, line))
+  overlap = lambda x: overlap_add([x] * math.prod(line.shape), line)
+  return linear(add, overlap)(x)
+
+
+def along(window: Window, dimension: int, spatial: tuple[int, ...]) -> Window:
+  """Returns what `window` is along one dimension of an image of size `spatial`, 1 in the others."""
+  still = Window(
+    (1,) * len(spatial), (1,) * len(spatial), ((0, 0),) * len(spatial), (1,) * len(spatial), spatial
+  )
+  entries = zip(dataclasses.astuple(window), dataclasses.astuple(still), strict=True)
+  return Window(
+    *(
+      tuple(w if i == dimension else s for i, (w, s) in enumerate(zip(*pair, strict=True)))
+      for pair in entries
+    )
+  )
+
+
+def without(window: Window, dimension: int) -> Window:
+  """Returns `window` without one of its dimensions."""
+  fields = dataclasses.astuple(window)
+  return Window(*(field[:dimension] + field[dimension + 1 :] for field in fields))
 
 
 def _edges(window: Window) -> list[tuple[int, int, int]]:
@@ -134,11 +119,23 @@ def patch_norms(x: jax.Array, window: Window, groups: int, dtype: jnp.dtype) -> 
   each group instead of `in // groups`.
   """
   squares = jnp.square(x.astype(dtype))
-  squares = squares.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).sum(-1)
+  if groups == 1:  # written apart because XLA:CPU loops slowly over one dimension more
+    squares = squares.sum(-1, keepdims=True)
+  elif groups < x.shape[-1]:
+    squares = squares.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).sum(-1)
   return safe_sqrt(window_sum(squares, window))
 
 
+@jax.custom_jvp
 def safe_sqrt(x: jax.Array) -> jax.Array:
   """Returns `sqrt(x)` for `x >= 0`, whose derivatives at 0 are 0 instead of infinite."""
-  positive = x > 0
-  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+  return jnp.sqrt(x)
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(primals, tangents):
+  y, (dx,) = safe_sqrt(*primals), tangents
+  # XLA repeats what is cheap for every use, and keeps roots and quotients: so everything is from y,
+  # and the quotient comes first, which is last in the transpose.
+  positive = y > 0
+  return y, jnp.where(positive, dx / jnp.where(positive, 2 * y, 1), 0)
