@@ -578,3 +578,46 @@ def test_known_values_are_checked_under_jit_and_traced_ones_are_not(value):
 def test_a_list_may_mix_known_and_traced_values():
   y = jax.jit(lambda p: scs(X, KERNEL, [p, 1.0, 2.0, 3.0, 4.0]))(0.5)
   assert y.shape == (2, 6, 6, 5)
+
+
+# Low precision: derivatives are recovered from the output.
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+@pytest.mark.parametrize('groups', [1, 2, 4])
+def test_gradients_in_low_precision_are_those_of_float32(dtype, groups):
+  x, kernel = normal(0, 2, 6, 5, 4, dtype=dtype), normal(1, 3, 3, 4 // groups, 8, dtype=dtype)
+  p, q = jnp.linspace(0.5, 4.0, 8), jnp.asarray(0.1)
+  cotangent = normal(2, 2, 6, 5, 8)
+
+  def gradients(x, kernel):
+    f = lambda *arguments: scs(*arguments, feature_group_count=groups)
+    y, pullback = jax.vjp(f, x, kernel, p, q)
+    return [y, *pullback(cotangent.astype(y.dtype))]
+
+  low = gradients(x, kernel)
+  high = gradients(x.astype(jnp.float32), kernel.astype(jnp.float32))
+  for ours, expected in zip(low, high, strict=True):
+    error = jnp.linalg.norm((ours.astype(jnp.float32) - expected).ravel())
+    assert error < 0.02 * jnp.linalg.norm(expected.ravel())
+
+
+def test_what_does_not_change_in_low_precision_is_not_differentiated():
+  x, kernel, p = normal(0, 2, 6, 5, 4, dtype='bfloat16'), normal(1, 3, 3, 4, 8), jnp.full(8, 2.0)
+  f = lambda x, kernel, p: scs(x, kernel.astype(x.dtype), p).sum()
+  together = jax.grad(f, (0, 1, 2))(x, kernel, p)
+  alone = [jax.grad(f, i)(x, kernel, p) for i in range(3)]
+  for ours, expected in zip(alone, together, strict=True):
+    np.testing.assert_allclose(ours.astype('float32'), expected.astype('float32'), rtol=1e-2)
+
+
+@pytest.mark.parametrize('p', [0.1, 1.0, 2.0, 20.0])
+def test_low_precision_is_finite_at_zero_patches_and_kernels(p):
+  x = normal(0, 1, 8, 8, 3, dtype='bfloat16').at[:, :5].set(0)
+  kernel = normal(1, 3, 3, 3, 4, dtype='bfloat16').at[..., 0].set(0)
+  p = jnp.full(4, p)
+  f = lambda x, kernel, p: scs(x, kernel, p).astype(jnp.float32).sum()
+  gradients = jax.grad(f, (0, 1, 2))
+  curvature = jax.jvp(gradients, (x, kernel, p), (x, kernel, p))[1]
+  for value in (*gradients(x, kernel, p), *curvature):
+    assert jnp.isfinite(value).all()

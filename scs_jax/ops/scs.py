@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from scs_jax.ops import arguments, reference, windows
 from scs_jax.ops.correlation import correlate
-from scs_jax.ops.sharpening import sharpen
+from scs_jax.ops.sharpening import sharpen, unsharpen
 from scs_jax.spelling import check_known
 
 METHODS = ('auto', 'convolution', 'shifts', 'patches')
@@ -98,15 +99,53 @@ def sharpened_cosine_similarity(
   s, k = x.astype(common), kernel.astype(common)
   s_norm = windows.patch_norms(s, window, groups, dtype)
   k_length = windows.safe_sqrt(jnp.square(k.astype(dtype)).sum(range(k.ndim - 1))) + q_k
-  # A kernel is divided before it slides, which is cheaper, unless its dtype would round that.
-  exact = common == dtype
+  k_length = lax.expand_dims(k_length, range(k.ndim - 1))
+  exact = common == dtype  # a kernel is divided before it slides, unless its dtype would round that
   if exact:
-    k = quotient(k, lax.expand_dims(k_length, range(k.ndim - 1)))
+    k, k_length = quotient(k, k_length), jnp.ones_like(k_length)
   dot = correlate(s, k, window, groups, method=method, precision=precision, dtype=dtype)
+
+  def finish(dot, s_norm, k_length, q, p):
+    c = cosine(dot, s_norm, q) if exact else cosine(quotient(dot, k_length), s_norm, q)
+    return sharpen(c, p).astype(x.dtype)
+
+  if isinstance(p, int | float):
+    return finish(dot, s_norm, k_length, q_x, float(p))
   if not exact:
-    dot = quotient(dot, lax.expand_dims(k_length, range(dot.ndim - 1)))
-  c = cosine(dot, s_norm, q_x)
-  return sharpen(c, float(p) if isinstance(p, int | float) else power).astype(x.dtype)
+    finish = _derived_from_output(finish)
+  return finish(dot, s_norm, k_length, q_x, power)
+
+
+def _derived_from_output(finish):
+  """Returns `finish`, whose derivatives recover the similarity from the output.
+
+  The next layer keeps its input anyway. In low precision, where the dot products are wider than
+  the output, that saves writing them for the backward pass and reading them again: on TPU this is
+  what makes a layer cheaper than convolution, BatchNorm and ReLU. The output is rounded, so the
+  derivatives are those at a similarity that differs by about as much.
+  """
+  derived = jax.custom_jvp(finish)
+
+  def rule(primals, tangents):
+    y = derived(*primals)
+    _, s_norm, k_length, q, p = primals
+    c = unsharpen(y.astype(s_norm.dtype), p)
+    recovered = (c * _patch_length(s_norm, q, y.shape[-1]) * k_length, *primals[1:])
+    live = [not isinstance(tangent, SymbolicZero) for tangent in tangents]
+    if not any(live):
+      return y, jnp.zeros_like(y)
+
+    def of_live(*values):
+      values = iter(values)
+      return finish(*(next(values) if on else v for on, v in zip(live, recovered, strict=True)))
+
+    point, direction = (
+      [v for on, v in zip(live, values, strict=True) if on] for values in (recovered, tangents)
+    )
+    return y, jax.jvp(of_live, point, direction)[1]
+
+  derived.defjvp(rule, symbolic_zeros=True)
+  return derived
 
 
 def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
@@ -120,15 +159,18 @@ def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
   Returns:
     `[..., out]`; rounding may not take it out of [-1, 1], and the gradient never notices.
   """
-  groups, out = s_norm.shape[-1], dot.shape[-1]
-  if groups not in (1, out):
-    s_norm = jnp.repeat(s_norm, out // groups, axis=-1)
-  if q.ndim:
-    q = lax.expand_dims(q, range(dot.ndim - 1))
-  length = s_norm + q
+  length = _patch_length(s_norm, q, dot.shape[-1])
   if length.shape[-1] == 1:  # one division serves all kernels
     return _bounded(dot * quotient(jnp.ones_like(length), length))
   return _bounded(quotient(dot, length))
+
+
+def _patch_length(s_norm, q, out):
+  """Returns `s_norm + q`: `[..., 1]` if it is the same for every kernel, else `[..., out]`."""
+  groups = s_norm.shape[-1]
+  if groups not in (1, out):
+    s_norm = jnp.repeat(s_norm, out // groups, axis=-1)
+  return s_norm + (lax.expand_dims(q, range(s_norm.ndim - 1)) if q.ndim else q)
 
 
 @jax.custom_jvp

@@ -49,3 +49,23 @@ def _power_jvp(primals, tangents):
   if not isinstance(dp, SymbolicZero):
     terms.append(y * log * (dp / 2))
   return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)
+
+
+def unsharpen(y: jax.Array, p: jax.Array) -> jax.Array:
+  r"""Returns the c of which `y` is the sharpened form, :math:`y\,(|y|^{2/p} + \epsilon^2)^{(1-p)/2}`.
+
+  That is the inverse of `sharpen` where :math:`|c| \gg \epsilon` or :math:`|c| \ll \epsilon`, and
+  within a factor of 2 between them.
+
+  Args:
+    y: `[..., out]`, float32 or float64.
+    p: an array, scalar or `[out]`.
+
+  Returns:
+    `[..., out]`, dtype of `y`.
+  """
+  if p.ndim:
+    p = lax.expand_dims(p, range(y.ndim - 1))
+  smallest = jnp.finfo(y.dtype).tiny
+  square = jnp.exp(jnp.log(jnp.maximum(jnp.abs(y), smallest)) * (2 / p)) + EPSILON**2
+  return y * jnp.exp((1 - p) / 2 * jnp.log(square))
