@@ -53,7 +53,7 @@ def test_every_network_of_the_gallery_has_a_golden_count():
 
 
 def test_every_model_is_covered():
-  assert set(models.MODELS) == {'scs_net'}
+  assert set(models.MODELS) == {'scs_net', 'resnet'}  # counted above and below
 
 
 def test_the_twin_has_the_same_shapes_and_its_own_count():
@@ -141,4 +141,40 @@ def test_unknown_names_are_told_the_nearest():
       stack=shared,
       variant='conv',
       rngs=nnx.Rngs(0),
+    )
+
+
+# ResNet-18 at 32 pixels, counted by hand. Weights of the convolutions: stem 3*3*3*64 = 1,728; stages
+# 4 * 9*64*64 = 147,456; (9*64 + 3 * 9*128) * 128 = 516,096 and shortcut 64*128 = 8,192; four times
+# those of the stage before: 2,064,384 and 32,768; 8,257,536 and 131,072. Together 11,159,232. Kernels:
+# 64 + 4*64 + 5*128 + 5*256 + 5*512 = 4,800, in 20 layers. Head: 512 * 10 + 10 = 5,130.
+RESNET_18 = {'scs': 11_159_232 + 4_800 + 20 + 5_130, 'conv': 11_159_232 + 2 * 4_800 + 5_130}
+
+
+@pytest.mark.parametrize('variant', RESNET_18)
+def test_resnet_18_has_its_size_and_shapes(variant):
+  make = lambda: models.build(
+    'resnet', input_shape=(32, 32, 3), num_classes=10, variant=variant, rngs=nnx.Rngs(0)
+  )
+  assert count(make) == RESNET_18[variant]
+  images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+  assert nnx.eval_shape(lambda x: make()(x), images).shape == (2, 10)
+
+
+@pytest.mark.parametrize('variant', RESNET_18)
+def test_a_small_resnet_learns_from_every_parameter(variant):
+  sizes = {'input_shape': (8, 8, 3), 'num_classes': 4, 'widths': (4, 8), 'blocks': (1, 2)}
+  model = models.build('resnet', **sizes, variant=variant, rngs=nnx.Rngs(0))
+  graph, *states = nnx.split(model, nnx.Param, ...)
+  params, rest = map(nnx.to_pure_dict, states)
+  x = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+  loss = lambda params: jnp.square(nnx.merge(graph, params, rest)(x, train=True)).sum()
+  for path, gradient in jax.tree.leaves_with_path(jax.jit(jax.grad(loss))(params)):
+    assert jnp.abs(gradient).max() > 0, path
+
+
+def test_a_resnet_needs_a_width_for_every_stage():
+  with pytest.raises(ValueError, match='one entry for each stage'):
+    models.build(
+      'resnet', input_shape=(8, 8, 3), num_classes=4, widths=(4,), blocks=(1, 2), rngs=nnx.Rngs(0)
     )

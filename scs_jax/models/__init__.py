@@ -4,10 +4,11 @@ import inspect
 
 from flax import nnx
 
+from scs_jax.models.resnet import ResNet
 from scs_jax.models.scs_net import ScsNet
 from scs_jax.spelling import check_known
 
-MODELS = {'scs_net': ScsNet}
+MODELS = {'resnet': ResNet, 'scs_net': ScsNet}
 
 
 def build(name: str, **sizes) -> nnx.Module:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax.layers import nnx as layers
+from scs_jax.models.conv_block import ConvBlock
 from scs_jax.spelling import check_known
 
 # What a layer's description may say besides its kind; the values are defaults, ... is required.
@@ -21,19 +22,6 @@ KINDS = {
   'pool': {'window': 2, 'strides': None, 'padding': 'SAME'},
   'head': {},
 }  # fmt: skip
-
-
-class ConvBlock(nnx.Module):
-  """Convolution, BatchNorm, ReLU: what one SCS layer stands for in the twin."""
-
-  def __init__(self, *args, dtype, param_dtype, rngs: nnx.Rngs, **kwargs):
-    types = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
-    self.conv = nnx.Conv(*args, use_bias=False, **kwargs, **types)
-    self.norm = nnx.BatchNorm(self.conv.kernel_shape[-1], **types)
-
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    """Returns `[batch, *spatial', out]`; `train` takes the statistics from the batch."""
-    return nnx.relu(self.norm(self.conv(x), use_running_average=not train))
 
 
 class ScsNet(nnx.Module):

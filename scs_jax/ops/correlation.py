@@ -67,7 +67,8 @@ def correlate(
   if groups == 1 and positions == 1:
     on_cpu = bilinear(shift, shift, for_kernel)
   elif groups == 1 and depth == 1:
-    on_cpu = bilinear(shift, shift, convolve)
+    columns = functools.partial(_multiply_columns, **settings)
+    on_cpu = bilinear(columns, shift, convolve)
   elif groups == 1 and depth <= FEW:
     on_cpu = bilinear(convolve, convolve, for_kernel)
   elif groups == 1 and max(window.strides) > 1:
@@ -114,6 +115,14 @@ def _convolve_planes(x, kernel, *, window, precision, dtype):
   return total.reshape(*view.shape[:2], *total.shape[1:])
 
 
+def _multiply_columns(x, kernel, *, window, groups, precision, dtype):
+  """A matrix product with every patch of an image of one feature, which are small."""
+  del groups
+  columns = jnp.concatenate(windows.shifts(x, window), -1)
+  taps = kernel.reshape(columns.shape[-1], kernel.shape[-1])
+  return jnp.matmul(columns, taps, precision=precision, preferred_element_type=dtype)
+
+
 def _shift(x, kernel, *, window, **settings):
   """Adds a product of the whole shifted image for each position of the window."""
   pairs = zip(windows.shifts(x, window), _taps(kernel), strict=True)
@@ -142,7 +151,7 @@ def _shift_for_kernel(x, kernel, *, window, groups, precision, dtype):
   taps = jnp.broadcast_to(taps, (len(taps), *block))
   spread = lambda tap: jnp.concatenate([tap.reshape(block)] * blocks, 1)
   pairs = zip(windows.shifts(x, window), jnp.split(taps, len(taps)), strict=True)
-  return _sum(_repeat(view, groups, out).astype(dtype) * spread(tap) for view, tap in pairs)
+  return _sum(windows.to_kernels(view, out).astype(dtype) * spread(tap) for view, tap in pairs)
 
 
 def _product(view, tap, *, groups, precision, dtype):
@@ -150,7 +159,7 @@ def _product(view, tap, *, groups, precision, dtype):
   depth, out = tap.shape
   if depth == 1 and groups > 1:
     tap = lax.expand_dims(tap[0], range(view.ndim - 1))
-    return _repeat(view, groups, out).astype(dtype) * tap.astype(dtype)
+    return windows.to_kernels(view, out).astype(dtype) * tap.astype(dtype)
   if groups == 1:
     return jnp.matmul(view, tap, precision=precision, preferred_element_type=dtype)
   else:
@@ -158,11 +167,6 @@ def _product(view, tap, *, groups, precision, dtype):
     tap = tap.reshape(depth, groups, out // groups)
     y = jnp.einsum('ngi,igo->ngo', flat, tap, precision=precision, preferred_element_type=dtype)
   return y.reshape(*view.shape[:-1], out)
-
-
-def _repeat(view, groups, out):
-  """Gives every kernel the one feature of its group."""
-  return view if groups in (1, out) else jnp.repeat(view, out // groups, axis=-1)
 
 
 def _taps(kernel):

@@ -48,10 +48,14 @@ def abs_max_pool(
     padding,
     shape_name='window_shape',
   )
-  values = windows.shifts(x, window)
-  magnitudes = windows.shifts(jnp.abs(x), window, fill=-1)  # below every magnitude
-  best, largest = values[0], magnitudes[0]
-  for value, magnitude in zip(values[1:], magnitudes[1:], strict=True):
-    wins = (magnitude > largest) | ((magnitude == largest) & (value > best)) | jnp.isnan(value)
-    best, largest = jnp.where(wins, value, best), jnp.where(wins, magnitude, largest)
+  # One dimension after the other, the last first: among equals the first in row-major order stays.
+  best, largest = x, jnp.abs(x)
+  for dimension in reversed(range(len(window.shape))):
+    line = windows.along(window, dimension, best.shape[1:-1])
+    values = windows.shifts(best, line)
+    magnitudes = windows.shifts(largest, line, fill=-1)  # below every magnitude
+    best, largest = values[0], magnitudes[0]
+    for value, magnitude in zip(values[1:], magnitudes[1:], strict=True):
+      wins = (magnitude > largest) | ((magnitude == largest) & (value > best)) | jnp.isnan(value)
+      best, largest = jnp.where(wins, value, best), jnp.where(wins, magnitude, largest)
   return best

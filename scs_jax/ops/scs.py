@@ -167,10 +167,9 @@ def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
 
 def _patch_length(s_norm, q, out):
   """Returns `s_norm + q`: `[..., 1]` if it is the same for every kernel, else `[..., out]`."""
-  groups = s_norm.shape[-1]
-  if groups not in (1, out):
-    s_norm = jnp.repeat(s_norm, out // groups, axis=-1)
-  return s_norm + (lax.expand_dims(q, range(s_norm.ndim - 1)) if q.ndim else q)
+  return windows.to_kernels(s_norm, out) + (
+    lax.expand_dims(q, range(s_norm.ndim - 1)) if q.ndim else q
+  )
 
 
 @jax.custom_jvp

@@ -112,6 +112,15 @@ def _taps(x: jax.Array, dimension: int, window: Window) -> list[jax.Array]:
   return [lax.slice_in_dim(x, s, s + span, stride, axis=dimension + 1) for s in starts]
 
 
+def to_kernels(x: jax.Array, out: int) -> jax.Array:
+  """Gives every kernel the value of its group: `[..., groups]` to `[..., out]`, or `[..., 1]`."""
+  groups = x.shape[-1]
+  if groups in (1, out):
+    return x
+  # As jnp.repeat; but XLA:CPU keeps what is concatenated, and would repeat again for every use.
+  return jnp.stack([x] * (out // groups), -1).reshape(*x.shape[:-1], out)
+
+
 def patch_norms(x: jax.Array, window: Window, groups: int, dtype: jnp.dtype) -> jax.Array:
   """Returns the Euclidean norm of every patch in each group: `[batch, *output, groups]`.
 

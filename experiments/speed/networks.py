@@ -1,0 +1,91 @@
+"""Whole training steps: the networks, and the step that the training loop makes of each."""
+
+import importlib.util
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scs_jax import models, optim, sharding, train
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+BATCH = 128
+
+
+def gallery(name: str) -> tuple:
+  """Returns the stack of a network of `configs/gallery.py`."""
+  spec = importlib.util.spec_from_file_location('gallery', ROOT / 'configs' / 'gallery.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(name).model.stack
+
+
+def networks() -> dict[str, tuple[tuple[int, ...], dict]]:
+  """Returns the image and the sizes of each network."""
+  stack = lambda name: {'name': 'scs_net', 'stack': gallery(name)}
+  return {
+    'MNIST, 1,233 parameters': ((28, 28, 1), stack('mnist_smoke')),
+    'CIFAR, 24,974 parameters': ((32, 32, 3), stack('cifar10_80_25214')),
+    'CIFAR 32-64-128': ((32, 32, 3), stack('cifar10_15_9')),
+    'ResNet-18 at 32 pixels': ((32, 32, 3), {'name': 'resnet'}),
+  }
+
+
+def make_step(image, sizes, variant, dtype=None):
+  """Returns `(step, make_state, batch)`, the pure training step and what it is called with."""
+  optimizer = optim.make(
+    1000, name='adamw', schedule={'name': 'constant', 'peak_learning_rate': 0.01}, momentum=0.9
+  )
+
+  def build():
+    return models.build(
+      **sizes, input_shape=image, num_classes=10, variant=variant, dtype=dtype, rngs=nnx.Rngs(0)
+    )
+
+  def make_state():
+    params, statistics = map(nnx.to_pure_dict, nnx.split(build(), nnx.Param, ...)[1:])
+    return {'params': params, 'statistics': statistics, 'optimizer': optimizer.init(params)}
+
+  step = train.make_train_step(
+    nnx.graphdef(nnx.eval_shape(build)),
+    optimizer,
+    augmentation=lambda keys, images: images,
+    label_smoothing=0.0,
+    ema_decay=None,
+    seed=0,
+  )
+  shape = lambda *size, dtype=jnp.int32: jax.ShapeDtypeStruct((BATCH, *size), dtype)
+  batch = {
+    'image': shape(*image, dtype=jnp.uint8),
+    'label': shape(),
+    'epoch': shape(),
+    'index': shape(),
+  }
+  return step, make_state, batch
+
+
+def timed_step(image, sizes, variant):
+  """Returns a function of no argument that makes a step, sharded as the loop shards it."""
+  step, make_state, shapes = make_step(image, sizes, variant)
+  mesh = sharding.make_mesh()
+  shardings = sharding.state_shardings(mesh, jax.eval_shape(make_state))
+  rows = sharding.batch_sharding(mesh)
+  step = jax.jit(
+    step,
+    in_shardings=(shardings, rows),
+    out_shardings=(shardings, sharding.replicated(mesh)),
+    donate_argnums=0,
+  )
+  key = jax.random.key(0)
+  batch = {
+    name: jax.device_put(jax.random.randint(key, s.shape, 0, 10).astype(s.dtype), rows)
+    for name, s in shapes.items()
+  }
+  held = [jax.jit(make_state, out_shardings=shardings)()]
+
+  def run():
+    held[0], metrics = step(held[0], batch)
+    return float(metrics['loss'])
+
+  return run
