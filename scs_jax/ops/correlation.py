@@ -4,11 +4,16 @@ XLA's convolution is the fastest on TPU and GPU, and for most dense kernels on C
 on CPU, each measured in `experiments/speed/`:
 
 - a depthwise convolution is a scalar loop there: shifted multiply-adds of the whole image take a
-  hundredth of the time;
+  fiftieth of the time;
+- a convolution in groups is as slow: one convolution for each group;
 - a window of one position is a matrix product;
+- an image of one feature has patches small enough to be written out;
+- a convolution in three dimensions is one in two for each plane of the window;
 - an image of few features, as the first layer sees it, has its kernel gradient as one small matrix
   product for each position of the window;
-- a convolution in groups is slow in itself: one convolution for each group.
+- with strides the gradient of the image is a convolution over zeros: products without them instead.
+
+Which expression runs forward and which ones give the gradients is chosen apart, see `bilinear`.
 """
 
 import functools
@@ -58,31 +63,39 @@ def correlate(
   """
   settings = {'window': window, 'groups': groups, 'precision': precision, 'dtype': dtype}
   convolve = functools.partial(_convolve, **settings)
-  shift = functools.partial(_shift, **settings)
-  if method != 'auto':
-    return {'convolution': convolve, 'shifts': shift}[method](x, kernel)
-
-  positions, depth = math.prod(window.shape), kernel.shape[-2]
-  for_kernel = functools.partial(_shift_for_kernel, **settings)
-  if groups == 1 and positions == 1:
-    on_cpu = bilinear(shift, shift, for_kernel)
-  elif groups == 1 and depth == 1:
-    columns = functools.partial(_multiply_columns, **settings)
-    on_cpu = bilinear(columns, shift, convolve)
-  elif groups == 1 and depth <= FEW:
-    on_cpu = bilinear(convolve, convolve, for_kernel)
-  elif groups == 1 and max(window.strides) > 1:
-    on_cpu = bilinear(convolve, shift, convolve)
-  elif groups == 1 and len(window.shape) == 3:
-    on_cpu = functools.partial(_convolve_planes, precision=precision, dtype=dtype, window=window)
-  elif groups == 1:
+  if method == 'convolution':
     return convolve(x, kernel)
-  elif depth == 1:
-    for_x = functools.partial(_shift_for_x, **settings)
-    on_cpu = bilinear(shift, for_x, for_kernel)
-  else:
-    on_cpu = functools.partial(_convolve_each_group, **settings)
+  if method == 'shifts':
+    return _shift(x, kernel, **settings)
+  on_cpu = _fastest_on_cpu(kernel.shape[-2], **settings)
+  if on_cpu is None:
+    return convolve(x, kernel)
   return lax.platform_dependent(x, kernel, cpu=on_cpu, default=convolve)
+
+
+def _fastest_on_cpu(depth, *, window, groups, **types):
+  """Returns a function of image and kernel, or None where it is the convolution."""
+  settings = {'window': window, 'groups': groups, **types}
+  convolve, shift, for_x, for_kernel, columns, planes, each_group = (
+    functools.partial(way, **settings)
+    for way in (
+      _convolve, _shift, _shift_for_x, _shift_for_kernel, _multiply_columns, _convolve_planes,
+      _convolve_each_group,
+    )
+  )  # fmt: skip
+  if groups > 1:
+    return bilinear(shift, for_x, for_kernel) if depth == 1 else each_group
+  if math.prod(window.shape) == 1:
+    return bilinear(shift, shift, for_kernel)
+  if depth == 1:
+    return bilinear(columns, shift, convolve)
+  if len(window.shape) == 3:
+    return planes
+  if depth <= FEW:
+    return bilinear(convolve, convolve, for_kernel)
+  if max(window.strides) > 1:
+    return bilinear(convolve, shift, convolve)
+  return None
 
 
 def _convolve(x, kernel, *, window, groups, precision, dtype):
@@ -104,13 +117,13 @@ def _convolve_each_group(x, kernel, *, groups, **settings):
   return jnp.concatenate([_convolve(s, k, groups=1, **settings) for s, k in pairs], -1)
 
 
-def _convolve_planes(x, kernel, *, window, precision, dtype):
+def _convolve_planes(x, kernel, *, window, **settings):
   """Adds a convolution in two dimensions for each plane of a window in three."""
   depth, plane = windows.along(window, 0, x.shape[1:-1]), windows.without(window, 0)
   total = None
   for view, taps in zip(windows.shifts(x, depth), kernel, strict=True):
     flat = view.reshape(view.shape[0] * view.shape[1], *view.shape[2:])
-    y = _convolve(flat, taps, window=plane, groups=1, precision=precision, dtype=dtype)
+    y = _convolve(flat, taps, window=plane, **settings)
     total = y if total is None else total + y
   return total.reshape(*view.shape[:2], *total.shape[1:])
 

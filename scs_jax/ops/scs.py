@@ -38,7 +38,8 @@ def sharpened_cosine_similarity(
   it neither jumps nor has an infinite slope at 0, and differs from the equation by a relative
   :math:`|p-1|\,\epsilon^2 / 2c^2` at most. A patch or kernel of zeros gives 0. Norms, ratio and
   power are taken in float32 (float64 for float64 input) and the result is cast to the dtype of
-  `x`; norms should lie between 1e-18 and 1e18, where float32 can hold their squares.
+  `x`; below float32 the derivatives are taken where the output is rounded to. Norms should lie
+  between 1e-18 and 1e18, where float32 can hold their squares.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
@@ -54,8 +55,8 @@ def sharpened_cosine_similarity(
     method: 'convolution' slides XLA's convolution over the image and takes the norms from one
       squared channel a group; 'shifts' multiplies and adds the shifted image, which is fast for
       depthwise kernels on CPU and slow for dense ones; 'patches' materialises every patch (about
-      `prod(window)` times the memory) and is the readable reference; 'auto' is shifts for
-      depthwise kernels on CPU, else convolution. All agree to rounding at
+      `prod(window)` times the memory) and is the readable reference; 'auto' is the convolution,
+      but for some shapes on CPU, see `scs_jax/ops/correlation.py`. All agree to rounding at
       `precision='highest'`.
     precision: of the products in the convolution, as for `lax.conv_general_dilated`; 'patches' is
       always 'highest'.

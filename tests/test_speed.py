@@ -1,0 +1,30 @@
+"""What the TPU compiler counts for a layer, pinned; needs libtpu, but no TPU."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+SPEED = pathlib.Path(__file__).parent.parent / 'experiments' / 'speed'
+
+
+def test_a_chain_of_layers_on_tpu_moves_fewer_bytes_than_the_block_it_replaces():
+  pytest.importorskip('libtpu', reason='the TPU compiler: pip install libtpu')
+  code = (
+    'import json, jax.numpy as jnp, layers, tpu; shape = layers.SHAPES[2];'
+    'print(json.dumps([tpu.chain_cost(shape, row, jnp.bfloat16) for row in tpu.ROWS[:3]]))'
+  )
+  environment = {
+    **os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': f'{SPEED}:{SPEED.parent.parent}'
+  }  # fmt: skip
+  run = subprocess.run(
+    [sys.executable, '-c', code], env=environment, capture_output=True, text=True
+  )
+  assert run.returncode == 0, run.stderr
+  bare, block, ours = json.loads(run.stdout.splitlines()[-1])
+  # Measured 0.92 of the bytes and 1.01 of the flops; four bare convolutions are the floor.
+  assert bare['bytes accessed'] < ours['bytes accessed'] < 0.95 * block['bytes accessed']
+  assert ours['flops'] < 1.05 * block['flops']
