@@ -167,9 +167,13 @@ def start() -> dict:
         'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
       }
       begun = time.perf_counter()
-      process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+      process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, cwd=HERE.parent.parent
+      )
       log = pathlib.Path(folder, str(i), 'metrics.jsonl')
-      while process.poll() is None and not (log.exists() and log.read_text()):
+      while not (log.exists() and log.read_text()):
+        if process.poll() is not None:
+          raise RuntimeError(f'{" ".join(command)} ended before its first step')
         time.sleep(0.02)
       times.append(time.perf_counter() - begun)
       process.kill()
@@ -209,6 +213,29 @@ def main() -> None:
   results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
   results[name] = result
   RESULTS.write_text(json.dumps(results, indent=1) + '\n')
+  if name == 'layers':
+    draw(result['table'])
+
+
+def draw(table: dict) -> None:
+  """Writes layers.png: every row of the layers as a multiple of the block it would replace."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot as plt
+
+  shown = {'SCS, auto': '#2166ac', 'SCS, kernel of ones (peers)': '#b2182b'}
+  figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
+  for i, (name, color) in enumerate(shown.items()):
+    rows = [shape['value and gradients'] for shape in table.values()]
+    positions = [y + 0.38 * i for y in range(len(rows))]
+    axes.barh(positions, [r[name] / r[BLOCK] for r in rows], 0.38, color=color, label=name)
+  axes.axvline(1, color='black', linewidth=1)
+  axes.set_yticks([y + 0.19 for y in range(len(table))], list(table))
+  axes.invert_yaxis()
+  axes.set_xlabel(f'time of value and all gradients, as a multiple of {BLOCK}')
+  axes.legend(frameon=False)
+  figure.savefig(HERE / 'layers.png', dpi=120)
 
 
 def _processor() -> str:
