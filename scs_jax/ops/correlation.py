@@ -3,8 +3,8 @@
 XLA's convolution is the fastest on TPU and GPU, and for most dense kernels on CPU. The exceptions
 on CPU, each measured in `experiments/speed/`:
 
-- a depthwise convolution is a scalar loop there: shifted multiply-adds of the whole image take a
-  fiftieth of the time;
+- a depthwise convolution is a scalar loop there: shifted multiply-adds of the whole image, with
+  their gradients, take a thirtieth of the time;
 - a convolution in groups is as slow: one convolution for each group;
 - a window of one position is a matrix product;
 - an image of one feature has patches small enough to be written out;
