@@ -36,6 +36,24 @@ class NonFiniteError(RuntimeError):
   """The loss or the gradient is not a number any more."""
 
 
+def split_model(
+  build: Callable[[], nnx.Module], optimizer: optax.GradientTransformation, *, averaged: bool
+) -> tuple[nnx.GraphDef, Callable[[], State]]:
+  """Returns the structure of the model that `build` makes, and the function that makes a state.
+
+  The state has 'params', 'statistics', 'optimizer' and, if `averaged`, 'ema'.
+  """
+
+  def make_state():
+    params, statistics = map(nnx.to_pure_dict, nnx.split(build(), nnx.Param, ...)[1:])
+    state = {'params': params, 'statistics': statistics, 'optimizer': optimizer.init(params)}
+    if averaged:
+      state['ema'] = jax.tree.map(jnp.copy, params)  # donated beside params: buffers of its own
+    return state
+
+  return nnx.graphdef(nnx.eval_shape(build)), make_state
+
+
 def make_train_step(
   graph: nnx.GraphDef,
   optimizer: optax.GradientTransformation,
@@ -290,14 +308,7 @@ def _make_model(config, train_set, optimizer):
   def build():
     return models.build(**config.model.to_dict(), **sizes, rngs=nnx.Rngs(config.seed))
 
-  def make_state():
-    params, statistics = map(nnx.to_pure_dict, nnx.split(build(), nnx.Param, ...)[1:])
-    state = {'params': params, 'statistics': statistics, 'optimizer': optimizer.init(params)}
-    if config.ema_decay is not None:
-      state['ema'] = jax.tree.map(jnp.copy, params)  # donated beside params: buffers of its own
-    return state
-
-  return nnx.graphdef(nnx.eval_shape(build)), make_state
+  return split_model(build, optimizer, averaged=config.ema_decay is not None)
 
 
 def _make_evaluate(graph, mesh, shardings, eval_set, batch_size):

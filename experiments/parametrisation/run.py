@@ -3,10 +3,10 @@
 python experiments/parametrisation/run.py
 """
 
-import importlib.util
 import json
 import os
 import pathlib
+import runpy
 import statistics
 import tempfile
 
@@ -36,10 +36,7 @@ LEARNING_RATES = (0.03,)
 def small_quickstart():
   """The quickstart with a strided first layer: 20 epochs take seconds."""
   path = HERE.parent.parent / 'configs' / 'quickstart.py'
-  spec = importlib.util.spec_from_file_location('quickstart', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config()
+  config = runpy.run_path(str(path))['get_config']()
   config.model.stack = (
     {'kind': 'scs', 'features': 11, 'window': 5, 'strides': 2},
     {'kind': 'scs', 'features': 12},

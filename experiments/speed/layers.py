@@ -8,6 +8,8 @@ from flax import nnx
 from jax import lax
 
 import scs_jax
+from scs_jax.models.conv_block import ConvBlock
+from scs_jax.ops.correlation import LAYOUTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,16 +57,11 @@ SHAPES = (
 )
 
 
-class Block(nnx.Module):
+class Block(ConvBlock):
   """What an SCS layer stands for: convolution, BatchNorm, ReLU."""
 
-  def __init__(self, *, rngs: nnx.Rngs, dtype=None, **layer):
-    self.conv = nnx.Conv(**layer, use_bias=False, dtype=dtype, rngs=rngs)
-    # The statistics in float32, as in every recipe with mixed precision.
-    self.norm = nnx.BatchNorm(layer['out_features'], dtype=dtype, rngs=rngs)
-
   def __call__(self, x):
-    return nnx.relu(self.norm(self.conv(x)))
+    return super().__call__(x, train=True)
 
 
 class OnesKernel(nnx.Module):
@@ -94,12 +91,7 @@ class OnesKernel(nnx.Module):
       (self.layer['strides'],) * rank,
       'SAME',
       feature_group_count=self.layer['feature_group_count'],
-      dimension_numbers=(
-        'N' + 'DHW'[3 - rank :] + 'C',
-        'DHW'[3 - rank :] + 'IO',
-      )
-      * 1
-      + ('N' + 'DHW'[3 - rank :] + 'C',),
+      dimension_numbers=LAYOUTS[rank],
       preferred_element_type=jnp.float32,
     )
 
@@ -110,7 +102,7 @@ def formulations(shape: Shape, dtype=None) -> dict[str, nnx.Module]:
   make = lambda kind, **more: kind(**shape.layer, dtype=dtype, rngs=nnx.Rngs(0), **more)
   return {
     'convolution': make(nnx.Conv, use_bias=False),
-    'convolution + BatchNorm + ReLU': make(Block),
+    'convolution + BatchNorm + ReLU': make(Block, param_dtype=jnp.float32),
     'SCS, auto': make(scs),
     'SCS, convolution': make(scs, method='convolution'),
     'SCS, shifts': make(scs, method='shifts'),

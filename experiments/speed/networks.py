@@ -1,7 +1,7 @@
 """Whole training steps: the networks, and the step that the training loop makes of each."""
 
-import importlib.util
 import pathlib
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,8 @@ BATCH = 128
 
 def gallery(name: str) -> tuple:
   """Returns the stack of a network of `configs/gallery.py`."""
-  spec = importlib.util.spec_from_file_location('gallery', ROOT / 'configs' / 'gallery.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(name).model.stack
+  path = ROOT / 'configs' / 'gallery.py'
+  return runpy.run_path(str(path))['get_config'](name).model.stack
 
 
 def networks() -> dict[str, tuple[tuple[int, ...], dict]]:
@@ -43,12 +41,9 @@ def make_step(image, sizes, variant, dtype=None):
       **sizes, input_shape=image, num_classes=10, variant=variant, dtype=dtype, rngs=nnx.Rngs(0)
     )
 
-  def make_state():
-    params, statistics = map(nnx.to_pure_dict, nnx.split(build(), nnx.Param, ...)[1:])
-    return {'params': params, 'statistics': statistics, 'optimizer': optimizer.init(params)}
-
+  graph, make_state = train.split_model(build, optimizer, averaged=False)
   step = train.make_train_step(
-    nnx.graphdef(nnx.eval_shape(build)),
+    graph,
     optimizer,
     augmentation=lambda keys, images: images,
     label_smoothing=0.0,

@@ -27,3 +27,8 @@ class ConvBlock(nnx.Module):
     """Returns `[batch, *spatial', out]`; `train` takes the statistics from the batch."""
     y = self.norm(self.conv(x), use_running_average=not train)
     return y if self.activation is None else self.activation(y)
+
+
+def run(layer: Callable, x: jax.Array, train: bool) -> jax.Array:
+  """Applies a layer of a network or of its twin: only a `ConvBlock` knows training apart."""
+  return layer(x, train) if isinstance(layer, ConvBlock) else layer(x)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax.layers import nnx as layers
-from scs_jax.models.conv_block import ConvBlock
+from scs_jax.models.conv_block import ConvBlock, run
 from scs_jax.spelling import check_known
 
 
@@ -22,9 +22,8 @@ class ResidualBlock(nnx.Module):
 
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Returns `[batch, *spatial', features]`; the twin's sum goes through a ReLU."""
-    run = lambda layer, x: layer(x, train) if isinstance(layer, ConvBlock) else layer(x)
-    y = run(self.second, run(self.first, x))
-    y = y + (x if self.shortcut is None else run(self.shortcut, x))
+    y = run(self.second, run(self.first, x, train), train)
+    y = y + (x if self.shortcut is None else run(self.shortcut, x, train))
     return nnx.relu(y) if isinstance(self.first, ConvBlock) else y
 
 
@@ -88,7 +87,7 @@ class ResNet(nnx.Module):
 
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
-    x = self.stem(x, train) if isinstance(self.stem, ConvBlock) else self.stem(x)
+    x = run(self.stem, x, train)
     for block in self.blocks:
       x = block(x, train)
     return self.head(x.mean(range(1, x.ndim - 1)))

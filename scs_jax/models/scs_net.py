@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax.layers import nnx as layers
-from scs_jax.models.conv_block import ConvBlock
+from scs_jax.models.conv_block import ConvBlock, run
 from scs_jax.spelling import check_known
 
 # What a layer's description may say besides its kind; the values are defaults, ... is required.
@@ -107,7 +107,7 @@ class ScsNet(nnx.Module):
       with jax.named_scope(name):
         if name.startswith('head'):
           x = x.reshape(x.shape[0], -1)
-        x = layer(x, train) if isinstance(layer, ConvBlock) else layer(x)
+        x = run(layer, x, train)
       yield name, x
 
 

@@ -120,12 +120,10 @@ def _convolve_each_group(x, kernel, *, groups, **settings):
 def _convolve_planes(x, kernel, *, window, **settings):
   """Adds a convolution in two dimensions for each plane of a window in three."""
   depth, plane = windows.along(window, 0, x.shape[1:-1]), windows.without(window, 0)
-  total = None
-  for view, taps in zip(windows.shifts(x, depth), kernel, strict=True):
-    flat = view.reshape(view.shape[0] * view.shape[1], *view.shape[2:])
-    y = _convolve(flat, taps, window=plane, **settings)
-    total = y if total is None else total + y
-  return total.reshape(*view.shape[:2], *total.shape[1:])
+  flat = lambda view: view.reshape(view.shape[0] * view.shape[1], *view.shape[2:])
+  pairs = zip(windows.shifts(x, depth), kernel, strict=True)
+  y = _sum(_convolve(flat(view), taps, window=plane, **settings) for view, taps in pairs)
+  return y.reshape(x.shape[0], window.output[0], *y.shape[1:])
 
 
 def _multiply_columns(x, kernel, *, window, groups, precision, dtype):
@@ -175,10 +173,9 @@ def _product(view, tap, *, groups, precision, dtype):
     return windows.to_kernels(view, out).astype(dtype) * tap.astype(dtype)
   if groups == 1:
     return jnp.matmul(view, tap, precision=precision, preferred_element_type=dtype)
-  else:
-    flat = view.reshape(view.size // (groups * depth), groups, depth)
-    tap = tap.reshape(depth, groups, out // groups)
-    y = jnp.einsum('ngi,igo->ngo', flat, tap, precision=precision, preferred_element_type=dtype)
+  flat = view.reshape(view.size // (groups * depth), groups, depth)
+  tap = tap.reshape(depth, groups, out // groups)
+  y = jnp.einsum('ngi,igo->ngo', flat, tap, precision=precision, preferred_element_type=dtype)
   return y.reshape(*view.shape[:-1], out)
 
 

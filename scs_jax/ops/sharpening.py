@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
+
+from scs_jax.ops.transposes import differential
 
 EPSILON = 1e-6
 
@@ -43,12 +44,9 @@ def _power_jvp(primals, tangents):
   log = jnp.log(square)
   factor = jnp.exp((p - 1) / 2 * log)
   y = c * factor
-  terms = []
-  if not isinstance(dc, SymbolicZero):
-    terms.append(factor * (1 + (p - 1) * (c * c / square)) * dc)
-  if not isinstance(dp, SymbolicZero):
-    terms.append(y * log * (dp / 2))
-  return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)
+  in_c = lambda t: factor * (1 + (p - 1) * (c * c / square)) * t
+  in_p = lambda t: y * log * (t / 2)
+  return y, differential(y, (dc, in_c), (dp, in_p))
 
 
 def unsharpen(y: jax.Array, p: jax.Array) -> jax.Array:

@@ -7,6 +7,8 @@ arithmetic, which are chosen for what their transpose looks like. All are plain 
 forward mode, second derivatives, vmap and sharding need nothing else.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 
 import jax
@@ -35,12 +37,16 @@ def bilinear(forward: Bilinear, for_first: Bilinear, for_second: Bilinear) -> Bi
   def rule(primals, tangents):
     (a, b), (da, db) = primals, tangents
     y = function(a, b)
-    terms = []  # an argument that is not differentiated costs nothing
-    if not isinstance(da, SymbolicZero):
-      terms.append(for_first(da, b))
-    if not isinstance(db, SymbolicZero):
-      terms.append(for_second(a, db))
-    return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)
+    return y, differential(y, (da, lambda t: for_first(t, b)), (db, lambda t: for_second(a, t)))
 
   function.defjvp(rule, symbolic_zeros=True)
   return function
+
+
+def differential(y: jax.Array, *terms: tuple[jax.Array | SymbolicZero, Linear]) -> jax.Array:
+  """Returns the tangent of `y`: the sum over pairs of a tangent and the function it goes through.
+
+  An argument that is not differentiated, whose tangent is a symbolic zero, costs nothing.
+  """
+  live = [function(t) for t, function in terms if not isinstance(t, SymbolicZero)]
+  return functools.reduce(operator.add, live) if live else jnp.zeros_like(y)
