@@ -30,7 +30,7 @@ def networks() -> dict[str, tuple[tuple[int, ...], dict]]:
   }
 
 
-def make_step(image, sizes, variant, dtype=None):
+def make_step(image, sizes, variant, dtype=None, augmentation=lambda keys, images: images):
   """Returns `(step, make_state, batch)`, the pure training step and what it is called with."""
   optimizer = optim.make(
     1000, name='adamw', schedule={'name': 'constant', 'peak_learning_rate': 0.01}, momentum=0.9
@@ -45,7 +45,7 @@ def make_step(image, sizes, variant, dtype=None):
   step = train.make_train_step(
     graph,
     optimizer,
-    augmentation=lambda keys, images: images,
+    augmentation=augmentation,
     label_smoothing=0.0,
     ema_decay=None,
     seed=0,
@@ -60,9 +60,9 @@ def make_step(image, sizes, variant, dtype=None):
   return step, make_state, batch
 
 
-def timed_step(image, sizes, variant):
+def timed_step(image, sizes, variant, **more):
   """Returns a function of no argument that makes a step, sharded as the loop shards it."""
-  step, make_state, shapes = make_step(image, sizes, variant)
+  step, make_state, shapes = make_step(image, sizes, variant, **more)
   mesh = sharding.make_mesh()
   shardings = sharding.state_shardings(mesh, jax.eval_shape(make_state))
   rows = sharding.batch_sharding(mesh)
@@ -81,6 +81,6 @@ def timed_step(image, sizes, variant):
 
   def run():
     held[0], metrics = step(held[0], batch)
-    return float(metrics['loss'])
+    return metrics['loss']
 
   return run

@@ -1,0 +1,92 @@
+"""Searches for small networks, on a validation split cut from the training set; logs every trial.
+
+python experiments/records/search.py --task=mnist --trials=30 --workdir=DIR
+
+Trial i is drawn with the seed i, so the same command tries the same networks in the same order and
+goes on where it stopped. Two processes may share the work: --first=0 --every=2 and --first=1 --every=2.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+from absl import app, flags
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+
+from trials import Trial, append, parameters, read, run  # noqa: E402
+
+# Data set, most parameters, epochs of a trial, and the two splits of the training set.
+TASKS = {
+  'mnist': ('configs/mnist.py', 900, 12, 'train[:55000]', 'train[55000:]'),
+  'fashion_mnist': ('configs/fashion_mnist.py', 1850, 15, 'train[:55000]', 'train[55000:]'),
+}
+TASK = flags.DEFINE_enum('task', None, list(TASKS), 'Which record.', required=True)
+TRIALS = flags.DEFINE_integer('trials', 30, 'How many networks.')
+FIRST = flags.DEFINE_integer('first', 0, 'The first trial.')
+EVERY = flags.DEFINE_integer('every', 1, 'The step between trials.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each trial.', required=True)
+RESULTS = flags.DEFINE_string('results', str(HERE / 'trials.jsonl'), 'Gets a line for each trial.')
+
+
+def draw(task: str, number: int) -> Trial:
+  """Returns trial `number`: the first drawn network that is just below the record."""
+  file, limit, epochs, train_split, eval_split = TASKS[task]
+  rng = np.random.default_rng(number)
+  while True:
+    trial = Trial(
+      file,
+      0,
+      {
+        **network(rng),
+        'model.p_mode': str(rng.choice(['per_kernel', 'shared'])),
+        'model.q_init': float(rng.choice([0.01, 0.1])),
+        'model.scale_init': float(rng.choice([5.0, 10.0])),
+        'optimizer.schedule.peak_learning_rate': float(rng.choice([0.02, 0.03, 0.05])),
+        'data.train_split': train_split,
+        'data.eval_split': eval_split,
+        'total_epochs': epochs,
+        'eval_every_epochs': epochs,
+        'save_every_epochs': epochs,
+      },
+    )
+    if 0.88 * limit <= parameters(trial.load()) < limit:
+      return trial
+
+
+def network(rng: np.random.Generator) -> dict:
+  """Draws a first SCS layer and two or three separable ones, with an absolute max pool after each.
+
+  A depthwise layer has kernels of its own for each channel, or one bank for all: nine numbers a
+  kernel for any number of channels.
+  """
+  stack = [
+    {'kind': 'scs', 'features': int(rng.integers(4, 13)), 'window': int(rng.choice([3, 5]))},
+    {'kind': 'pool'},
+  ]
+  levels = int(rng.integers(2, 4))
+  for level in range(levels):
+    depthwise = {'kind': 'depthwise'}
+    if rng.random() < 0.5:
+      depthwise |= {'share_kernels': True, 'multiplier': int(rng.integers(1, 4))}
+    stack += [
+      depthwise,
+      {'kind': 'pointwise', 'features': int(rng.integers(6, 21))},
+      {'kind': 'pool', 'window': 2 if level < levels - 1 else 7 if levels == 2 else 4},
+    ]
+  return {'model.stack': (*stack, {'kind': 'head'})}
+
+
+def main(_):
+  results = pathlib.Path(RESULTS.value)
+  for number in range(FIRST.value, TRIALS.value, EVERY.value):
+    key = {'task': TASK.value, 'trial': number}
+    if any(key.items() <= line.items() for line in read(results)):
+      continue
+    trial = draw(TASK.value, number)
+    append(results, {**key, **run(trial, pathlib.Path(WORKDIR.value, TASK.value, f'{number}'))})
+
+
+if __name__ == '__main__':
+  app.run(main)

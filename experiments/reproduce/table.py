@@ -1,0 +1,88 @@
+"""Writes the table of README.md and the figure from results.jsonl: python …/reproduce/table.py."""
+
+import pathlib
+import statistics
+import sys
+
+import matplotlib
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+
+from rows import ROWS, Row  # noqa: E402
+from run import same  # noqa: E402
+from trials import Trial, read, write_between  # noqa: E402
+
+HEADER = """\
+| row | claim | published | ours | n | parameters | recipe | one run |
+|---|---|---|---|---|---|---|---|"""
+
+
+def lines_of(name: str, row: Row, results: list[dict]) -> list[dict]:
+  """Returns what the row has been answered with: the runs as the row stands now."""
+  trials = [Trial(row.config, seed, row.changes) for seed in range(row.seeds)]
+  return [line for trial in trials for line in results if same(line, name, trial)][: row.seeds]
+
+
+def percent(accuracies: list[float]) -> str:
+  """Writes mean ± standard deviation, or what there is."""
+  if not accuracies:
+    return 'not run'
+  mean = f'{100 * statistics.mean(accuracies):.2f}'
+  if len(accuracies) == 1:
+    return f'{mean} %'
+  return f'{mean} ± {100 * statistics.stdev(accuracies):.2f} %'
+
+
+def table(results: list[dict]) -> str:
+  """Returns the table in Markdown."""
+  rows = [HEADER]
+  for name, row in ROWS.items():
+    lines = lines_of(name, row, results)
+    n = f'{len(lines)}' + (f' of {row.seeds}' if len(lines) < row.seeds else '')
+    if 0 < len(lines) < row.seeds:
+      n += ', running'
+    parameters = f'{lines[0]["parameters"]:,}' if lines else ''
+    minutes = (
+      f'{statistics.median(x["training_seconds"] for x in lines) / 60:.0f} min' if lines else ''
+    )
+    ours = percent([line['accuracy'] for line in lines])
+    rows.append(
+      f'| `{name}` | {row.claim} | {100 * row.published:g} % | {ours} | {n} | {parameters} '
+      f'| {row.recipe} | {minutes} |'
+    )
+  return '\n'.join(rows)
+
+
+def draw(results: list[dict]) -> None:
+  """Writes parameters.png: accuracy against parameters, published beside ours, by data set."""
+  sets = {'mnist': 'MNIST', 'fashion': 'Fashion-MNIST', 'cifar10': 'CIFAR-10'}
+  figure, panels = plt.subplots(1, 3, figsize=(11, 3.6), layout='constrained')
+  for axes, (prefix, title) in zip(panels, sets.items(), strict=True):
+    for name, row in ROWS.items():
+      lines = lines_of(name, row, results)
+      if not name.startswith(prefix) or not lines:
+        continue
+      x, ours = lines[0]['parameters'], [100 * line['accuracy'] for line in lines]
+      mean = statistics.mean(ours)
+      axes.plot([x, x], [100 * row.published, mean], color='#cccccc', linewidth=1, zorder=1)
+      axes.plot(x, 100 * row.published, 'o', mfc='white', color='#b2182b')
+      axes.plot(x, mean, 'o', color='#2166ac')
+      axes.plot([x] * len(ours), ours, '.', color='#2166ac', alpha=0.4)
+    axes.set_xscale('log')
+    axes.set_title(title)
+    axes.set_xlabel('parameters')
+    axes.set_ylabel('test accuracy, %')
+  panels[0].plot([], [], 'o', mfc='white', color='#b2182b', label='published')
+  panels[0].plot([], [], 'o', color='#2166ac', label='ours, mean; small: each seed')
+  panels[0].legend(frameon=False, loc='lower right', fontsize=8)
+  figure.savefig(HERE / 'parameters.png', dpi=120)
+
+
+if __name__ == '__main__':
+  results = read(HERE / 'results.jsonl')
+  write_between(HERE / 'README.md', 'results', table(results))
+  draw(results)

@@ -1,0 +1,129 @@
+"""Trains a config and keeps what came of it: what the experiments that train networks share."""
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import json
+import os
+import pathlib
+import platform
+import runpy
+import statistics
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+  """One run: a config file with its argument, what is changed in it, and a seed."""
+
+  config: str  # 'configs/gallery.py:mnist_smoke'
+  seed: int
+  changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # by dotted key
+
+  def load(self):
+    """Returns the whole config."""
+    file, _, argument = self.config.partition(':')
+    get_config = runpy.run_path(str(ROOT / file))['get_config']
+    config = get_config(argument) if argument else get_config()
+    with config.ignore_type():  # 0.5 epochs where the file says 100
+      config.update_from_flattened_dict({**self.changes, 'seed': self.seed})
+    return config
+
+
+def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
+  """Trains, or goes on where `workdir` stopped; returns what is worth keeping."""
+  from scs_jax import sharding
+
+  config = trial.load()
+  sharding.use_cpu_cores(config.batch_size)
+
+  from scs_jax import train
+
+  with _alone_in(workdir):
+    train.train_and_evaluate(config, str(workdir))
+  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  evaluations = [row for row in rows if 'val/accuracy' in row]
+  rate = statistics.median(
+    e['train/images_per_second'] for e in evaluations if 'train/images_per_second' in e
+  )
+  return {
+    **dataclasses.asdict(trial),
+    'accuracy': evaluations[-1]['val/accuracy'],
+    'evaluated_on': f'{config.data.name} {config.data.eval_split}',
+    'parameters': parameters(config),
+    'epochs': config.total_epochs,
+    'images_per_second': round(rate),
+    'training_seconds': round(evaluations[-1]['step'] * config.batch_size / rate),
+    'date': datetime.date.today().isoformat(),
+    **origin(),
+  }
+
+
+def parameters(config) -> int:
+  """Returns the number of learned numbers of the config's network, all of them."""
+  import jax
+  from flax import nnx
+
+  from scs_jax import models
+  from scs_jax.data import sources
+
+  data = sources.load(config.data.name, config.data.eval_split, data_dir=config.data.data_dir)
+  sizes = {'input_shape': data.images.shape[1:], 'num_classes': data.num_classes}
+  build = lambda: models.build(**config.model.to_dict(), **sizes, rngs=nnx.Rngs(0))
+  params = nnx.state(nnx.eval_shape(build), nnx.Param)
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def origin() -> dict[str, Any]:
+  """Returns the commit, the machine and the versions that a result is from."""
+  git = lambda *words: subprocess.run(
+    ['git', *words], capture_output=True, text=True, cwd=ROOT
+  ).stdout.strip()
+  changed = '+' if git('status', '--porcelain', '--untracked-files=no', 'scs_jax') else ''
+  return {
+    'commit': git('rev-parse', '--short', 'HEAD') + changed,
+    'machine': f'{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()})',
+    'versions': {
+      'python': platform.python_version(),
+      **{name: metadata.version(name) for name in ('jax', 'flax', 'optax', 'numpy')},
+    },
+  }
+
+
+def append(results: pathlib.Path, row: Mapping[str, Any]) -> None:
+  """Adds a line; two processes may do so at a time."""
+  with results.open('a') as file:
+    file.write(json.dumps(row) + '\n')
+
+
+def read(results: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns all lines."""
+  return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def write_between(readme: pathlib.Path, mark: str, text: str) -> None:
+  """Replaces what stands between `<!-- mark -->` and `<!-- end of mark -->` in a README."""
+  begin, end = f'<!-- {mark} -->', f'<!-- end of {mark} -->'
+  whole = readme.read_text()
+  if begin not in whole or end not in whole:
+    raise ValueError(f'{readme} lacks {begin} or {end}')
+  head, rest = whole.split(begin)
+  readme.write_text(f'{head}{begin}\n{text}\n{end}{rest.split(end)[1]}')
+
+
+@contextlib.contextmanager
+def _alone_in(workdir):
+  """Refuses a workdir that another process trains in."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  with (workdir / 'trial.lock').open('w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise SystemExit(f'{workdir}: another process trains here') from None
+    yield
