@@ -1,0 +1,64 @@
+"""What is compared: each variant changes one thing in a base, and is paired with it seed by seed."""
+
+_SCS = {}
+_TWIN = {'layer': 'conv', 'activation': 'relu', 'norm': True, 'pool': 'max'}  # BatchNorm and ReLU
+_BARE = {**_TWIN, 'norm': False}  # convolution with bias and ReLU
+
+BASES = {'SCS': _SCS, 'conv + BatchNorm + ReLU': _TWIN, 'conv + ReLU': _BARE}
+# An Adam step of the convolutions is smaller: 0.03 is a rate for SCS (chosen on validation, below).
+LEARNING_RATES = {'SCS': 0.03, 'conv + BatchNorm + ReLU': 0.01, 'conv + ReLU': 0.01}
+
+INPUTS = {
+  'input × 255': {'input_scale': 255.0},
+  'input × 1000': {'input_scale': 1000.0},
+  'input × 0.001': {'input_scale': 0.001},
+  'input + 1': {'input_shift': 1.0},
+}
+PARTS = {
+  'ReLU after SCS': {'activation': 'relu'},
+  '|·| after SCS': {'activation': 'abs'},
+  'BatchNorm after SCS': {'norm': True},
+  'max pool': {'pool': 'max'},
+  'average pool': {'pool': 'average'},
+  'stride instead of pool': {'pool': 'stride'},
+}
+DETAILS = {
+  'p shared in a layer': {'p_mode': 'shared'},
+  'p = 1, fixed': {'p_mode': 'fixed', 'p_init': 1.0},
+  'p = 2, fixed': {'p_mode': 'fixed', 'p_init': 2.0},
+  'p = 3, fixed': {'p_mode': 'fixed', 'p_init': 3.0},
+  'q beside the patch only': {'kernel_q': 0.0},
+  'q under the root': {'layer': 'inside_root'},
+  'q from 0.001': {'q_init': 0.001},
+  'q from 1': {'q_init': 1.0},
+  'q = 0, fixed': {'q_mode': 'fixed', 'q_init': 0.0},
+  'no output scale': {'scale_init': None},
+  'output scale from 30': {'scale_init': 30.0},
+  'weight decay of p': {'optimizer.p_weight_decay': 0.1},
+  'weight decay of q': {'optimizer.q_weight_decay': 0.1},
+  'depthwise and pointwise': {'connection': 'separable'},
+  'two groups': {'connection': 'grouped'},
+  'soft cosine': {'layer': 'soft_cosine'},
+}
+# On CIFAR-10 only input and parts.
+SETS = {'fashion_mnist': True, 'mnist': True, 'cifar10': False}  # data set: with details?
+
+
+def comparisons(data: str) -> dict[str, tuple[str, dict]]:
+  """Returns, for each variant, its base and what it changes in it; the bases change nothing."""
+  rows = {base: (base, {}) for base in BASES}
+  for base in BASES:
+    rows |= {f'{base}: {name}': (base, change) for name, change in INPUTS.items()}
+  rows |= {f'SCS: {name}': ('SCS', change) for name, change in PARTS.items()}
+  rows |= {'SCS: conv twin’s max pool and ReLU': ('SCS', {'activation': 'relu', 'pool': 'max'})}
+  if SETS[data]:
+    rows |= {f'SCS: {name}': ('SCS', change) for name, change in DETAILS.items()}
+  return rows
+
+
+def changes(base: str, change: dict) -> dict:
+  """Returns what the variant changes in the config, by dotted key."""
+  flat = {'optimizer.schedule.peak_learning_rate': LEARNING_RATES[base]}
+  for name, value in {**BASES[base], **change}.items():
+    flat[name if '.' in name else f'model.{name}'] = value
+  return flat
