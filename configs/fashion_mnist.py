@@ -60,7 +60,8 @@ def get_config() -> ConfigDict:
 
   config.batch_size = 128
   config.eval_batch_size = 500
-  config.total_epochs = 30
+  config.total_epochs = 30.0
+  config.objective = 'classification'
   config.label_smoothing = 0.0
   config.ema_decay = placeholder(float)
   config.optimizer = ConfigDict()

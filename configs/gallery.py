@@ -133,7 +133,8 @@ def get_config(name: str = 'mnist_smoke') -> ConfigDict:
 
   config.batch_size = batch_size
   config.eval_batch_size = 500
-  config.total_epochs = epochs
+  config.total_epochs = float(epochs)
+  config.objective = 'classification'
   config.label_smoothing = label_smoothing
   config.ema_decay = placeholder(float)
   config.optimizer = ConfigDict()

@@ -76,7 +76,8 @@ def get_config(network: str = 'plain') -> ConfigDict:
 
   config.batch_size = 128
   config.eval_batch_size = 500
-  config.total_epochs = 15
+  config.total_epochs = 15.0
+  config.objective = 'classification'
   config.label_smoothing = 0.0
   config.ema_decay = 0.999
   config.optimizer = ConfigDict()

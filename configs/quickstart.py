@@ -56,7 +56,8 @@ def get_config() -> ConfigDict:
 
   config.batch_size = 64
   config.eval_batch_size = 500
-  config.total_epochs = 80
+  config.total_epochs = 80.0
+  config.objective = 'classification'
   config.label_smoothing = 0.0
   config.ema_decay = 0.995
   config.optimizer = ConfigDict()

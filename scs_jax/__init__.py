@@ -5,14 +5,22 @@ training loop and what it needs (`scs_jax.train`, …) are not imported here.
 """
 
 from scs_jax.layers import linen, nnx
-from scs_jax.ops import abs_max_pool, sharpened_cosine_similarity, soft_cosine_similarity
+from scs_jax.ops import (
+  abs_max_pool,
+  b_cos,
+  sharpened_cosine_attention,
+  sharpened_cosine_similarity,
+  soft_cosine_similarity,
+)
 
 __version__ = '0.1.0'
 
 __all__ = [
   'abs_max_pool',
+  'b_cos',
   'linen',
   'nnx',
+  'sharpened_cosine_attention',
   'sharpened_cosine_similarity',
   'soft_cosine_similarity',
 ]

@@ -1,4 +1,4 @@
-"""Losses, one value for each example."""
+"""What is learned: losses and what else is worth knowing, one value for each example."""
 
 import jax
 import jax.numpy as jnp
@@ -19,3 +19,32 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float =
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
   return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
+
+
+def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Returns `[batch]` float32: 1 where the largest of `logits [batch, classes]` is the label's."""
+  return (logits.argmax(-1) == labels).astype(jnp.float32)
+
+
+def classification(
+  logits: jax.Array, images: jax.Array, labels: jax.Array, label_smoothing: float = 0.0
+) -> dict[str, jax.Array]:
+  """Returns 'loss', the cross-entropy, and 'accuracy', each `[batch]`."""
+  del images
+  return {
+    'loss': cross_entropy(logits, labels, label_smoothing),
+    'accuracy': correct(logits, labels),
+  }
+
+
+def reconstruction(
+  outputs: jax.Array, images: jax.Array, labels: jax.Array, label_smoothing: float = 0.0
+) -> dict[str, jax.Array]:
+  """Returns 'loss', the mean squared error, and 'psnr' in dB for images from 0 to 1; `[batch]`."""
+  del labels, label_smoothing
+  error = jnp.square(outputs.astype(jnp.float32) - images).mean(range(1, images.ndim))
+  return {'loss': error, 'psnr': -10 * jnp.log10(error)}
+
+
+OBJECTIVES = {'classification': classification, 'reconstruction': reconstruction}
+BEST = {'classification': 'val/accuracy', 'reconstruction': 'val/psnr'}  # the higher the better

@@ -4,11 +4,6 @@ import jax
 import jax.numpy as jnp
 
 
-def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Returns `[batch]` float32: 1 where the largest of `logits [batch, classes]` is the label's."""
-  return (logits.argmax(-1) == labels).astype(jnp.float32)
-
-
 def weighted_sums(values: dict[str, jax.Array], weight: jax.Array) -> dict[str, jax.Array]:
   """Sums values over a batch; examples of weight 0 are padding and do not count.
 

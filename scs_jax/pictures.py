@@ -12,16 +12,15 @@ from flax import nnx
 COLOURS = 'RdBu_r'
 
 
-def draw_first_layer(model: nnx.Module, image: np.ndarray, folder: epath.Path) -> None:
+def draw_first_layer(layer: nnx.Module, image: np.ndarray, folder: epath.Path) -> None:
   """Draws the kernels of the first layer as `kernels.png`, and its response to one image.
 
   Args:
-    model: has `names`, and an SCS layer under the first of them.
+    layer: an SCS layer that sees the image.
     image: `[height, width, channels]`, 0 to 1.
     folder: gets `kernels.png` and `feature_maps.png`.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  layer = getattr(model, model.names[0])
   draw_kernels(np.asarray(layer.kernel[...], np.float32), folder / 'kernels.png')
   maps = nnx.jit(layer)(image[None])[0]
   draw_feature_maps(image, np.asarray(maps, np.float32), folder / 'feature_maps.png')

@@ -24,6 +24,7 @@ from scs_jax import losses, metrics, models, optim, pictures, sharding
 from scs_jax.checkpoint import Checkpoints
 from scs_jax.data import augment, batches, sources
 from scs_jax.metric_log import MetricLog, Rate
+from scs_jax.spelling import check_known
 
 State = dict[str, Any]  # params, statistics, optimizer and, if it is on, ema
 Batch = dict[str, jax.Array]
@@ -58,6 +59,7 @@ def make_train_step(
   graph: nnx.GraphDef,
   optimizer: optax.GradientTransformation,
   *,
+  objective: Callable[..., dict[str, jax.Array]],
   augmentation: Callable[[jax.Array, jax.Array], jax.Array],
   label_smoothing: float,
   ema_decay: float | None,
@@ -66,23 +68,23 @@ def make_train_step(
   """Returns the function that makes one training step, to be jitted.
 
   It takes the state and a batch of `image` `[batch, height, width, channels]` uint8, `label`,
-  `epoch` and `index` `[batch]`, and returns the new state and the metrics 'loss', 'accuracy' and
-  'gradient_norm' of the batch, before the step.
+  `epoch` and `index` `[batch]`, and returns the new state and the metrics of the batch before the
+  step: those of `objective`, one of `losses.OBJECTIVES`, and 'gradient_norm'.
   """
 
   def loss_function(params, statistics, images, labels):
     model = nnx.merge(graph, params, statistics)
-    logits = model(images, train=True)
-    loss = losses.cross_entropy(logits, labels, label_smoothing).mean()
+    values = objective(model(images, train=True), images, labels, label_smoothing)
+    values = {name: value.mean() for name, value in values.items()}
     statistics = nnx.to_pure_dict(nnx.split(model, nnx.Param, ...)[2])
-    return loss, (statistics, metrics.correct(logits, labels).mean())
+    return values['loss'], (statistics, values)
 
   def train_step(state, batch):
     # Keyed by (seed, epoch, index): what happens to an example does not depend on its neighbours.
     keys = augment.example_keys(jax.random.key(seed), batch['epoch'], batch['index'])
     images = augmentation(keys, as_float(batch['image']))
     gradient = jax.value_and_grad(loss_function, has_aux=True)
-    (loss, (statistics, accuracy)), grads = gradient(
+    (_, (statistics, values)), grads = gradient(
       state['params'], state['statistics'], images, batch['label']
     )
     updates, optimizer_state = optimizer.update(grads, state['optimizer'], state['params'])
@@ -90,13 +92,14 @@ def make_train_step(
     new = {'params': params, 'statistics': statistics, 'optimizer': optimizer_state}
     if ema_decay is not None:
       new['ema'] = optax.incremental_update(params, state['ema'], 1 - ema_decay)
-    norm = optax.tree.norm(grads)
-    return new, {'loss': loss, 'accuracy': accuracy, 'gradient_norm': norm}
+    return new, {**values, 'gradient_norm': optax.tree.norm(grads)}
 
   return train_step
 
 
-def make_eval_step(graph: nnx.GraphDef) -> Callable[[State, Batch], dict[str, jax.Array]]:
+def make_eval_step(
+  graph: nnx.GraphDef, objective: Callable[..., dict[str, jax.Array]]
+) -> Callable[[State, Batch], dict[str, jax.Array]]:
   """Returns the function that evaluates a batch of `image`, `label` and `weight`, to be jitted.
 
   It uses the averaged parameters if there are any, and returns `metrics.weighted_sums`.
@@ -104,11 +107,8 @@ def make_eval_step(graph: nnx.GraphDef) -> Callable[[State, Batch], dict[str, ja
 
   def eval_step(state, batch):
     model = nnx.merge(graph, _evaluated_params(state), state['statistics'])
-    logits = model(as_float(batch['image']), train=False)
-    values = {
-      'loss': losses.cross_entropy(logits, batch['label']),
-      'accuracy': metrics.correct(logits, batch['label']),
-    }
+    images = as_float(batch['image'])
+    values = objective(model(images, train=False), images, batch['label'])
     return metrics.weighted_sums(values, batch['weight'])
 
   return eval_step
@@ -127,7 +127,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     workdir: gets `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`, `pictures/`.
 
   Returns:
-    The metrics of the last evaluation, 'val/loss' and 'val/accuracy'.
+    The metrics of the last evaluation, 'val/loss' and 'val/accuracy' or 'val/psnr'.
 
   Raises:
     ValueError: something in the config cannot work, or `workdir` holds a run of another config.
@@ -149,6 +149,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   optimizer = optim.make(total_steps, **config.optimizer.to_dict())
   learning_rate = optim.make_schedule(total_steps, **config.optimizer.schedule)
   graph, make_state = _make_model(config, train_set, optimizer)
+  objective = losses.OBJECTIVES[config.objective]
   state_shapes = jax.eval_shape(make_state)
   shardings = sharding.state_shardings(mesh, state_shapes)
 
@@ -156,6 +157,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     make_train_step(
       graph,
       optimizer,
+      objective=objective,
       augmentation=augment.make(**config.augment),
       label_smoothing=config.label_smoothing,
       ema_decay=config.ema_decay,
@@ -165,13 +167,16 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     out_shardings=(shardings, sharding.replicated(mesh)),
     donate_argnums=0,
   )
-  evaluate = _make_evaluate(graph, mesh, shardings, eval_set, config.eval_batch_size)
+  evaluate = _make_evaluate(graph, objective, mesh, shardings, eval_set, config.eval_batch_size)
 
   # ---------------------------------------------------------------------------------- Restore
   workdir = epath.Path(workdir)
   _claim(workdir, config)
   with Checkpoints(
-    workdir / 'checkpoints', keep_latest=config.keep_latest, keep_best=config.keep_best
+    workdir / 'checkpoints',
+    keep_latest=config.keep_latest,
+    keep_best=config.keep_best,
+    best_metric=losses.BEST[config.objective],
   ) as checkpoints:
     restored = checkpoints.restore(_with_shardings(state_shapes, shardings))
     if restored is None:
@@ -239,7 +244,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   if jax.process_count() == 1 and config.model.get('variant') == 'scs':
     model = nnx.merge(graph, _evaluated_params(state), state['statistics'])
     image = eval_set.images[0].astype(np.float32) / 255
-    pictures.draw_first_layer(model, image, workdir / 'pictures')
+    pictures.draw_first_layer(model.first_layer, image, workdir / 'pictures')
   return values
 
 
@@ -249,7 +254,7 @@ def evaluate_checkpoint(
   """Evaluates the newest checkpoint of `workdir`, or that of `step`, and changes nothing on disk.
 
   Returns:
-    'step', 'val/loss' and 'val/accuracy'.
+    'step' and the metrics of `train_and_evaluate`.
 
   Raises:
     ValueError: the workdir holds no checkpoint, or a run of another config.
@@ -262,18 +267,20 @@ def evaluate_checkpoint(
   mesh = sharding.make_mesh(**config.mesh)
   optimizer = optim.make(1, **config.optimizer.to_dict())  # for the shape of its state only
   graph, make_state = _make_model(config, train_set, optimizer)
+  objective = losses.OBJECTIVES[config.objective]
   state_shapes = jax.eval_shape(make_state)
   shardings = sharding.state_shardings(mesh, state_shapes)
   with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
     restored = checkpoints.restore(_with_shardings(state_shapes, shardings), step)
   if restored is None:
     raise ValueError(f'--workdir {workdir} holds no checkpoint yet')
-  evaluate = _make_evaluate(graph, mesh, shardings, eval_set, config.eval_batch_size)
+  evaluate = _make_evaluate(graph, objective, mesh, shardings, eval_set, config.eval_batch_size)
   return {'step': restored.step, **evaluate(restored.state)}
 
 
 def _check_ranges(config):
   """Checks the numbers that nobody else looks at before they are used."""
+  check_known('objective', config.objective, losses.OBJECTIVES)
   for name in ('log_every_steps', 'eval_batch_size', 'keep_latest'):
     if config[name] < 1:
       raise ValueError(f'{name} must be at least 1, got {config[name]}')
@@ -311,11 +318,11 @@ def _make_model(config, train_set, optimizer):
   return split_model(build, optimizer, averaged=config.ema_decay is not None)
 
 
-def _make_evaluate(graph, mesh, shardings, eval_set, batch_size):
+def _make_evaluate(graph, objective, mesh, shardings, eval_set, batch_size):
   """Returns a function from the state to the means over every example of `eval_set`."""
   batch_size = -(-batch_size // mesh.size) * mesh.size  # full rows for every device
   eval_step = jax.jit(
-    make_eval_step(graph),
+    make_eval_step(graph, objective),
     in_shardings=(shardings, sharding.batch_sharding(mesh)),
     out_shardings=sharding.replicated(mesh),
   )
@@ -386,10 +393,14 @@ def _introduction(config, params, mesh, start, total_steps):
 
 def _conclusion(config, params, values, steps, begun):
   """The last line: the images a second count everything since the loop began."""
-  accuracy = f'{config.data.eval_split} accuracy {values["val/accuracy"]:.2%}'
+  reached = f'{config.data.eval_split} ' + (
+    f'accuracy {values["val/accuracy"]:.2%}'
+    if config.objective == 'classification'
+    else f'PSNR {values["val/psnr"]:.2f} dB'
+  )
   seconds = time.perf_counter() - begun
   effort = f'{seconds:.0f} s, {steps * config.batch_size / seconds:.0f} images/s in all'
-  return f'{_size(params)}, {accuracy}, {effort if steps else "nothing was left to train"}'
+  return f'{_size(params)}, {reached}, {effort if steps else "nothing was left to train"}'
 
 
 def _size(params):

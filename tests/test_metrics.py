@@ -30,4 +30,4 @@ def test_padding_does_not_count_whatever_it_holds():
 
 def test_correct_counts_the_largest_logit():
   logits = jnp.array([[0.0, 2.0], [3.0, 1.0]])
-  np.testing.assert_array_equal(metrics.correct(logits, jnp.array([1, 1])), [1.0, 0.0])
+  np.testing.assert_array_equal(losses.correct(logits, jnp.array([1, 1])), [1.0, 0.0])

@@ -7,7 +7,9 @@ import pytest
 from config_files import load_config, load_module
 from flax import nnx
 
+import scs_jax
 from scs_jax import models
+from scs_jax.models.autoencoder import depth_to_space
 
 # Counted by hand: an SCS layer of n kernels has n * fan_in weights, n exponents and 1 q; the head
 # has (features + 1) * classes.
@@ -50,10 +52,6 @@ def test_the_gallery_has_the_published_sizes(name):
 
 def test_every_network_of_the_gallery_has_a_golden_count():
   assert set(GALLERY) == set(load_module('gallery').NETWORKS)
-
-
-def test_every_model_is_covered():
-  assert set(models.MODELS) == {'scs_net', 'resnet'}  # counted above and below
 
 
 def test_the_twin_has_the_same_shapes_and_its_own_count():
@@ -144,37 +142,193 @@ def test_unknown_names_are_told_the_nearest():
     )
 
 
-# ResNet-18 at 32 pixels, counted by hand. Weights of the convolutions: stem 3*3*3*64 = 1,728; stages
-# 4 * 9*64*64 = 147,456; (9*64 + 3 * 9*128) * 128 = 516,096 and shortcut 64*128 = 8,192; four times
-# those of the stage before: 2,064,384 and 32,768; 8,257,536 and 131,072. Together 11,159,232. Kernels:
-# 64 + 4*64 + 5*128 + 5*256 + 5*512 = 4,800, in 20 layers. Head: 512 * 10 + 10 = 5,130.
-RESNET_18 = {'scs': 11_159_232 + 4_800 + 20 + 5_130, 'conv': 11_159_232 + 2 * 4_800 + 5_130}
+# Counted by hand: weights, then an exponent for each kernel and a q for each SCS layer, or scale and
+# bias of BatchNorm for each kernel of the twin.
+def scs(fan_in, kernels):
+  return (fan_in + 1) * kernels + 1
 
 
-@pytest.mark.parametrize('variant', RESNET_18)
-def test_resnet_18_has_its_size_and_shapes(variant):
-  make = lambda: models.build(
-    'resnet', input_shape=(32, 32, 3), num_classes=10, variant=variant, rngs=nnx.Rngs(0)
-  )
-  assert count(make) == RESNET_18[variant]
+def block(fan_in, kernels):
+  return (fan_in + 2) * kernels
+
+
+def of_resnet(layer, widths, blocks):
+  stages = [layer(27, widths[0]), 2 * blocks[0] * layer(9 * widths[0], widths[0])]
+  for before, width, count in zip(widths, widths[1:], blocks[1:], strict=False):
+    rest = (2 * count - 1) * layer(9 * width, width)
+    stages.append(layer(9 * before, width) + rest + layer(before, width))
+  return sum(stages) + 10 * widths[-1] + 10
+
+
+def of_hukkelas(layer, residual):
+  levels = [
+    layer(9 * c, 2 * c) + layer(18 * c, 2 * c) + residual * layer(c, 2 * c) for c in (32, 64, 128)
+  ]
+  return layer(147, 32) + sum(levels) + 10 * 256 * 16 + 10
+
+
+def of_convmixer(layer):
+  return layer(12, 256) + 8 * (layer(25, 256) + layer(256, 256)) + 10 * 256 + 10
+
+
+def of_densenet(layer):
+  total, features = layer(27, 24), 24
+  for i in range(3):
+    if i:
+      total, features = total + layer(features, features // 2), features // 2
+    for _ in range(16):
+      total, features = total + layer(features, 48) + layer(9 * 48, 12), features + 12
+  return total + 10 * features + 10
+
+
+def of_cct(layer):
+  tokens = layer(27, 64) + layer(9 * 64, 128) + 64 * 128
+  linear, norm = 128 * 128 + 128, 2 * 128
+  if layer is scs:  # query, key, value, output, two of the second half; an exponent for each head
+    levels = 2 * (6 * scs(128, 128) + 2)
+  else:
+    levels = 2 * (6 * linear + 2 * norm) + norm
+  return tokens + levels + 128 + 1 + 10 * 128 + 10
+
+
+def of_autoencoder(layer):
+  encoder = layer(27, 32) + layer(9 * 32, 64) + layer(9 * 64, 16)
+  return encoder + layer(9 * 16, 4 * 64) + layer(9 * 64, 4 * 32) + 9 * 32 * 3 + 3
+
+
+ZOO = {
+  'hukkelas': (lambda layer: of_hukkelas(layer, False), 1_207_825),
+  'hukkelas_residual': (lambda layer: of_hukkelas(layer, True), 1_251_284),
+  'resnet20': (lambda layer: of_resnet(layer, (16, 32, 64), (3, 3, 3)), 271_711),
+  'resnet56': (lambda layer: of_resnet(layer, (16, 32, 64), (9, 9, 9)), 853_699),
+  'resnet18': (lambda layer: of_resnet(layer, (64, 128, 256, 512), (2, 2, 2, 2)), 11_169_182),
+  'convmixer256_8': (of_convmixer, 585_499),
+  'densenet100': (of_densenet, 748_435),
+  'cct2': (of_cct, 283_421),
+  'autoencoder': (of_autoencoder, 140_472),
+}
+
+
+@pytest.mark.parametrize('variant', ['scs', 'conv'])
+@pytest.mark.parametrize('name', ZOO)
+def test_the_zoo_has_its_sizes_and_shapes(name, variant):
+  config = load_config('cifar10', f'{name},variant={variant}')
+  by_hand, golden = ZOO[name]
+  assert by_hand(scs) == golden
+  model = nnx.eval_shape(lambda: build(config))
+  sizes = [leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))]
+  assert sum(sizes) == by_hand(scs if variant == 'scs' else block)
   images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
-  assert nnx.eval_shape(lambda x: make()(x), images).shape == (2, 10)
+  shape = (2, 32, 32, 3) if name == 'autoencoder' else (2, 10)
+  assert nnx.eval_shape(lambda model, x: model(x), model, images).shape == shape
 
 
-@pytest.mark.parametrize('variant', RESNET_18)
-def test_a_small_resnet_learns_from_every_parameter(variant):
-  sizes = {'input_shape': (8, 8, 3), 'num_classes': 4, 'widths': (4, 8), 'blocks': (1, 2)}
-  model = models.build('resnet', **sizes, variant=variant, rngs=nnx.Rngs(0))
+def test_every_model_has_a_golden_count():
+  assert set(ZOO) | {'three_layers'} == set(load_module('cifar10').NETWORKS)
+  named = {load_config('cifar10', name).model.name for name in ZOO}
+  assert named | {'scs_net'} == set(models.MODELS)
+
+
+def test_resnet_50_has_its_size():
+  make = lambda: models.build(
+    'resnet', input_shape=(224, 224, 3), num_classes=1000, block='bottleneck', blocks=(3, 4, 6, 3),
+    large_stem=True, variant='conv', rngs=nnx.Rngs(0),
+  )  # fmt: skip
+  assert count(make) == 25_557_032  # as in torchvision
+
+
+SMALL = {
+  'autoencoder': {'widths': (4, 6), 'code': 3},
+  'cct': {'width': 8, 'depth': 1, 'heads': 2, 'tokeniser': (4,)},
+  'convmixer': {'width': 6, 'depth': 1, 'window': 3},
+  'densenet': {'layers': (1, 1), 'growth': 3},
+  'hukkelas': {'width': 3, 'levels': 1, 'residual': True},
+  'resnet': {'widths': (4, 8), 'blocks': (1, 1)},
+}
+
+
+def small(name, variant='scs', **more):
+  sizes = {'input_shape': (8, 8, 3), 'num_classes': 4, **SMALL[name], **more}
+  return models.build(name, **sizes, variant=variant, rngs=nnx.Rngs(0))
+
+
+def loss_of_params(model, x):
   graph, *states = nnx.split(model, nnx.Param, ...)
   params, rest = map(nnx.to_pure_dict, states)
-  x = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
-  loss = lambda params: jnp.square(nnx.merge(graph, params, rest)(x, train=True)).sum()
+
+  def loss(params):
+    y = nnx.merge(graph, params, rest)(x, train=True)
+    return jnp.square(y - jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum()
+
+  return loss, params
+
+
+@pytest.mark.parametrize(('variant', 'dtype'), [('scs', 'bfloat16'), ('conv', 'float32')])
+@pytest.mark.parametrize('name', SMALL)
+def test_every_parameter_learns(name, variant, dtype):
+  images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+  loss, params = loss_of_params(small(name, variant, dtype=dtype), images)
   for path, gradient in jax.tree.leaves_with_path(jax.jit(jax.grad(loss))(params)):
+    assert np.isfinite(gradient).all(), path
+    if path[-1].key == 'bias' and path[-2].key in ('key', 'weight'):
+      continue  # a softmax does not see what is added to all of its arguments
     assert jnp.abs(gradient).max() > 0, path
 
 
-def test_a_resnet_needs_a_width_for_every_stage():
-  with pytest.raises(ValueError, match='one entry for each stage'):
-    models.build(
-      'resnet', input_shape=(8, 8, 3), num_classes=4, widths=(4,), blocks=(1, 2), rngs=nnx.Rngs(0)
+@pytest.mark.parametrize('name', SMALL)
+def test_every_model_lowers_for_tpu(name):
+  loss, params = loss_of_params(small(name), jnp.ones((2, 8, 8, 3)))
+  exported = jax.export.export(jax.jit(jax.grad(loss)), platforms=['tpu'])(params)
+  assert exported.platforms == ('tpu',)
+
+
+@pytest.mark.parametrize(
+  ('name', 'sizes', 'message'),
+  [
+    ('resnet', {'widths': (4,)}, 'one entry for each stage'),
+    ('resnet', {'block': 'basik'}, "'basik'; did you mean 'basic'"),
+    ('cct', {'heads': 3}, 'heads 3 must divide width 8'),
+    ('autoencoder', {'widths': (4,) * 4}, 'must divide by 16'),
+    ('convmixer', {'variant': 'cnv'}, "'cnv'; did you mean 'conv'"),
+    ('densenet', {'output': 'units'}, "'units'; did you mean 'unit'"),
+  ],
+)
+def test_a_wrong_size_is_told(name, sizes, message):
+  with pytest.raises(ValueError, match=message):
+    small(name, **sizes)
+
+
+def test_tokens_that_do_not_attend_see_themselves_alone():
+  model = small('cct', attend=False)
+  x = jax.random.normal(jax.random.key(0), (1, 4, 8))
+  changed = x.at[0, 2].add(1.0)
+  moved = jnp.abs(model.levels[0](changed) - model.levels[0](x)).max(-1)[0] > 0
+  assert moved.tolist() == [False, False, True, False]
+  attending = small('cct')
+  assert (jnp.abs(attending.levels[0](changed) - attending.levels[0](x)).max(-1) > 0).all()
+
+
+@pytest.mark.parametrize('rank', [1, 2, 3])
+def test_depth_to_space_fills_blocks(rank):
+  features, factor = 3, 2
+  x = jnp.arange(2**rank * factor**rank * features).reshape(1, *(2,) * rank, -1)
+  y = depth_to_space(x, factor)
+  assert y.shape == (1, *(4,) * rank, features)
+  for position in np.ndindex(*y.shape[1:-1]):
+    outside, inside = zip(*(divmod(i, factor) for i in position), strict=True)
+    channel = np.ravel_multi_index(inside, (factor,) * rank) * features
+    np.testing.assert_array_equal(
+      y[(0, *position)], x[(0, *outside, slice(channel, channel + features))]
     )
+
+
+def test_unit_outputs_keep_their_size_through_fifty_layers():
+  layer = lambda: scs_jax.nnx.SharpenedCosineSimilarity(
+    8, 8, (3, 3), p_init=1.25, output='unit', rngs=rngs
+  )
+  rngs, x = nnx.Rngs(0), jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
+  deep = nnx.Sequential(*(layer() for _ in range(50)))
+  y, pull = jax.vjp(nnx.jit(deep), x)
+  (gradient,) = pull(jnp.ones_like(y))
+  assert 0.1 < y.std() / x.std() < 10
+  assert 0.05 < gradient.std() < 50

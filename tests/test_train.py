@@ -12,7 +12,7 @@ from config_files import load_config
 from flax import nnx
 from ml_collections import ConfigDict
 
-from scs_jax import models, optim, sharding, train
+from scs_jax import losses, models, optim, sharding, train
 from scs_jax.checkpoint import CheckpointError
 from scs_jax.data import augment, batches, sources
 
@@ -288,18 +288,19 @@ def steps_on(device_count, steps, variant, dtype):
   step = train.make_train_step(
     graph,
     optimizer,
+    objective=losses.classification,
     augmentation=augment.make(shift=1),
     label_smoothing=0.1,
     ema_decay=None,
     seed=0,
   )
   step = jax.jit(step, in_shardings=(shardings, sharding.batch_sharding(mesh)))
-  losses = []
+  seen = []
   data = batches.TrainBatches(examples, 64, seed=0)
   for _ in range(steps):
     state, metrics = step(state, sharding.to_global(mesh, next(data)))
-    losses.append(float(metrics['loss']))
-  return np.array(losses)
+    seen.append(float(metrics['loss']))
+  return np.array(seen)
 
 
 @pytest.mark.parametrize('variant', ['scs', 'conv'])

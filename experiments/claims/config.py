@@ -32,7 +32,8 @@ def get_config(data: str = 'fashion_mnist') -> ConfigDict:
 
   config.batch_size = 128
   config.eval_batch_size = 500
-  config.total_epochs = EPOCHS[data]
+  config.total_epochs = float(EPOCHS[data])
+  config.objective = 'classification'
   config.label_smoothing = 0.0
   config.ema_decay = 0.998
   config.optimizer = ConfigDict()

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax import models, optim, sharding, train
+from scs_jax import losses, models, optim, sharding, train
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 BATCH = 128
@@ -45,6 +45,7 @@ def make_step(image, sizes, variant, dtype=None, augmentation=lambda keys, image
   step = train.make_train_step(
     graph,
     optimizer,
+    objective=losses.classification,
     augmentation=augmentation,
     label_smoothing=0.0,
     ema_decay=None,

@@ -30,6 +30,8 @@ class SharpenedCosineSimilarity(linen.Module):
     q_mode: as `p_mode`.
     q_init: initial q, likewise; 0 is allowed if it is fixed.
     kernel_q: added to the norm of the kernel; None is q, as in the formula.
+    output: 'bounded', 'unit' (of unit size for unrelated patches, for deep networks) or 'b_cos'
+      (times the norm of the patch), see `scs_jax.layers.parameters.similarity`.
     share_kernels: use one small bank of kernels (and its p and q) for every group.
     scale_init: initial value of a learned factor on the output; None is no factor.
     dtype: of the products and the output; None infers it from input and kernel.
@@ -50,6 +52,7 @@ class SharpenedCosineSimilarity(linen.Module):
   q_mode: str = 'shared'
   q_init: float | parameters.Initializer = 1e-3
   kernel_q: float | None = None
+  output: str = 'bounded'
   share_kernels: bool = False
   scale_init: float | None = None
   dtype: jnp.dtype | None = None
@@ -76,6 +79,7 @@ class SharpenedCosineSimilarity(linen.Module):
       self._learned_or_fixed('p', self.p_init, self.p_mode, shape[-1]),
       self._learned_or_fixed('q', self.q_init, self.q_mode, shape[-1]),
       scale,
+      output=self.output,
       share_kernels=self.share_kernels,
       feature_group_count=groups,
       dtype=self.dtype,

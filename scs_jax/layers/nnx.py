@@ -10,6 +10,7 @@ from jax import lax
 from scs_jax.layers import parameters
 from scs_jax.ops import abs_max_pool
 from scs_jax.ops.arguments import Padding
+from scs_jax.spelling import check_known
 
 DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()  # norm 1, as in flax.nnx.Conv
 
@@ -47,6 +48,7 @@ class SharpenedCosineSimilarity(nnx.Module):
     q_mode: str = 'shared',
     q_init: float | parameters.Initializer = 1e-3,
     kernel_q: float | None = None,
+    output: str = 'bounded',
     share_kernels: bool = False,
     scale_init: float | None = None,
     dtype: jnp.dtype | None = None,
@@ -71,6 +73,8 @@ class SharpenedCosineSimilarity(nnx.Module):
       q_mode: as `p_mode`.
       q_init: initial q, likewise; 0 is allowed if it is fixed.
       kernel_q: added to the norm of the kernel; None is q, as in the formula.
+      output: 'bounded', 'unit' (of unit size for unrelated patches, for deep networks) or 'b_cos'
+        (times the norm of the patch), see `scs_jax.layers.parameters.similarity`.
       share_kernels: use one small bank of kernels (and its p and q) for every group.
       scale_init: initial value of a learned factor on the output; None is no factor.
       dtype: of the products and the output; None infers it from input and kernel.
@@ -89,6 +93,7 @@ class SharpenedCosineSimilarity(nnx.Module):
     )
     parameters.check_initial('p', p_init, p_mode)
     parameters.check_initial('q', q_init, q_mode)
+    check_known('output', output, parameters.OUTPUTS)
     self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
     for name, init, mode in (('raw_p', p_init, p_mode), ('raw_q', q_init, q_mode)):
       if mode != 'fixed':
@@ -101,7 +106,7 @@ class SharpenedCosineSimilarity(nnx.Module):
     self.strides, self.padding, self.kernel_dilation = strides, padding, kernel_dilation
     self.feature_group_count, self.share_kernels = feature_group_count, share_kernels
     self.p_mode, self.p_init, self.q_mode, self.q_init = p_mode, p_init, q_mode, q_init
-    self.kernel_q, self.scale_init = kernel_q, scale_init
+    self.kernel_q, self.output, self.scale_init = kernel_q, output, scale_init
     self.dtype, self.param_dtype, self.precision, self.method = (
       dtype,
       param_dtype,
@@ -128,6 +133,7 @@ class SharpenedCosineSimilarity(nnx.Module):
         self.p,
         self.q,
         None if self.scale_init is None else self.scale[...],
+        output=self.output,
         share_kernels=self.share_kernels,
         feature_group_count=self.feature_group_count,
         dtype=self.dtype,

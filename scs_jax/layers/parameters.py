@@ -15,10 +15,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from scs_jax.ops import sharpened_cosine_similarity
+from scs_jax.ops import b_cos, sharpened_cosine_similarity
 from scs_jax.ops.arguments import as_floating, common_dtype, per_dimension
 from scs_jax.spelling import check_known
 
+OUTPUTS = ('bounded', 'unit', 'b_cos')
 MODES = ('per_kernel', 'shared', 'fixed')
 Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
 
@@ -113,12 +114,13 @@ def similarity(
   q: float | jax.Array,
   scale: jax.Array | None,
   *,
+  output: str,
   share_kernels: bool,
   feature_group_count: int,
   dtype: jnp.dtype | None,
   **arguments,
 ) -> jax.Array:
-  """Applies the op as a layer does: batch dimensions, dtype, shared kernels, output scale.
+  """Applies the op as a layer does: batch dimensions, dtype, shared kernels, size of the output.
 
   Args:
     x: `[*batch, *spatial, in]`, any number of batch dimensions, none included.
@@ -126,6 +128,11 @@ def similarity(
     p: a number, a scalar or `[kernels]`; `q` likewise.
     q: see `p`.
     scale: what the output is multiplied by, a scalar; None is 1.
+    output: 'bounded' is the similarity. 'unit' is `n ** (p / 2)` times that, where `n` is the
+      number of values in a patch: two unrelated directions have a similarity of about
+      `1 / sqrt(n)`, so then the output is of unit size whatever `n` and `p` are, and deep networks
+      keep their signal (`experiments/depth/`). 'b_cos' is the similarity times the norm of the
+      patch, see `scs_jax.b_cos`.
     share_kernels: whether every group uses the same kernels.
     feature_group_count: number of groups.
     dtype: of the products; None is what `x` and `kernel` promote to.
@@ -134,6 +141,7 @@ def similarity(
   Returns:
     `[*batch, *spatial', out]`.
   """
+  check_known('output', output, OUTPUTS)
   x = as_floating('x', x)
   if share_kernels:
     kernel = jnp.tile(kernel, feature_group_count)
@@ -146,7 +154,8 @@ def similarity(
       f'kernel of shape {kernel.shape}; got shape {x.shape}'
     )
   batch = x.shape[: x.ndim - image_rank]
-  y = sharpened_cosine_similarity(
+  function = b_cos if output == 'b_cos' else sharpened_cosine_similarity
+  y = function(
     x.reshape(-1, *x.shape[len(batch) :]).astype(dtype),
     kernel.astype(dtype),
     p,
@@ -154,6 +163,9 @@ def similarity(
     feature_group_count=feature_group_count,
     **arguments,
   )
+  if output == 'unit':
+    unit = jnp.asarray(math.prod(kernel.shape[:-1]) ** 0.5, at_least_float32(dtype)) ** p
+    y = (y * jnp.broadcast_to(unit, y.shape)).astype(y.dtype)
   if scale is not None:
     y = y * scale.astype(y.dtype)
   return y.reshape(*batch, *y.shape[1:])

@@ -4,11 +4,24 @@ import inspect
 
 from flax import nnx
 
+from scs_jax.models.autoencoder import Autoencoder
+from scs_jax.models.cct import CompactTransformer
+from scs_jax.models.convmixer import ConvMixer
+from scs_jax.models.densenet import DenseNet
+from scs_jax.models.hukkelas import HukkelasNet
 from scs_jax.models.resnet import ResNet
 from scs_jax.models.scs_net import ScsNet
 from scs_jax.spelling import check_known
 
-MODELS = {'resnet': ResNet, 'scs_net': ScsNet}
+MODELS = {
+  'autoencoder': Autoencoder,
+  'cct': CompactTransformer,
+  'convmixer': ConvMixer,
+  'densenet': DenseNet,
+  'hukkelas': HukkelasNet,
+  'resnet': ResNet,
+  'scs_net': ScsNet,
+}
 
 
 def build(name: str, **sizes) -> nnx.Module:

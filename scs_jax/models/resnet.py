@@ -1,4 +1,4 @@
-"""A residual network of SCS layers, and its convolutional twin: ResNet-18 for small images."""
+"""Residual networks of SCS layers, and their convolutional twins."""
 
 from collections.abc import Sequence
 
@@ -6,32 +6,56 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.layers import nnx as layers
-from scs_jax.models.conv_block import ConvBlock, run
+from scs_jax.models.twins import Maker, global_mean, run, sum_of_paths
 from scs_jax.spelling import check_known
+
+BLOCKS = {'basic': ((3, 1), (3, 1)), 'bottleneck': ((1, 1), (3, 1), (1, 4))}  # window, times width
 
 
 class ResidualBlock(nnx.Module):
-  """Two layers beside a shortcut, which is a layer of window 1 where the shape changes."""
+  """Two or three layers beside a shortcut, which is a layer of window 1 where the shape changes.
 
-  def __init__(self, make, in_features: int, features: int, strides: int):
-    self.first = make(in_features, features, 3, strides)
-    self.second = make(features, features, 3, 1, last=True)
+  The middle (or first) 3 x 3 layer has the strides.
+  """
+
+  def __init__(self, make: Maker, kind: str, in_features: int, width: int, strides: int):
+    shapes = BLOCKS[kind]
+    strided = next(i for i, (window, _) in enumerate(shapes) if window > 1)
+    self.layers = nnx.List([])
+    features = in_features
+    for i, (window, times) in enumerate(shapes):
+      activation = nnx.relu if i < len(shapes) - 1 else None
+      self.layers.append(
+        make.layer(
+          features, times * width, window, strides if i == strided else 1, activation=activation
+        )
+      )
+      features = times * width
     changes = strides > 1 or in_features != features
-    self.shortcut = make(in_features, features, 1, strides, last=True) if changes else None
+    self.shortcut = (
+      make.layer(in_features, features, 1, strides, activation=None) if changes else None
+    )
+    self.variant, self.features = make.variant, features
 
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    """Returns `[batch, *spatial', features]`; the twin's sum goes through a ReLU."""
-    y = run(self.second, run(self.first, x, train), train)
-    y = y + (x if self.shortcut is None else run(self.shortcut, x, train))
-    return nnx.relu(y) if isinstance(self.first, ConvBlock) else y
+    """Returns `[batch, *spatial', features]`."""
+    y = x
+    for layer in self.layers:
+      y = run(layer, y, train)
+    return sum_of_paths(
+      self.variant, x if self.shortcut is None else run(self.shortcut, x, train), y
+    )
 
 
 class ResNet(nnx.Module):
-  """ResNet with a 3 x 3 stem and no pool after it, as it is used for images of 32 pixels.
+  """ResNet; with `variant='scs'` each convolution + BatchNorm (+ ReLU) is one SCS layer.
 
-  With `variant='scs'` every convolution + BatchNorm (+ ReLU) is one SCS layer, and nothing follows
-  the sum. A first version: the layers learn p and one q each and the sums are left as they are.
+  Nothing follows the sums: an SCS layer divides by the norm of what it sees, so that each block
+  begins with its own normalisation, and what it adds is of unit size.
+
+  ResNet-20 and -56 for 32 pixels are widths 16, 32, 64 with 3 or 9 blocks each; ResNet-18 and -50
+  for 224 are widths 64, 128, 256, 512 with blocks 2, 2, 2, 2 or, as bottlenecks, 3, 4, 6, 3, and the
+  large stem.
 
   References:
     He et al., 2015: Deep Residual Learning for Image Recognition, sections 3.4 and 4.2.
@@ -44,7 +68,12 @@ class ResNet(nnx.Module):
     *,
     widths: Sequence[int] = (64, 128, 256, 512),
     blocks: Sequence[int] = (2, 2, 2, 2),
+    block: str = 'basic',
+    large_stem: bool = False,
     variant: str = 'scs',
+    output: str = 'unit',
+    p_init: float = 1.25,
+    q_init: float = 1e-3,
     dtype: jnp.dtype | None = None,
     param_dtype: jnp.dtype = jnp.float32,
     rngs: nnx.Rngs,
@@ -54,40 +83,50 @@ class ResNet(nnx.Module):
     Args:
       input_shape: `(*spatial, channels)` of one image.
       num_classes: outputs of the head.
-      widths: features of each stage; all but the first stage halve the image.
+      widths: features of each stage (a bottleneck has four times as many); all but the first stage
+        halve the image.
       blocks: residual blocks in each stage.
+      block: 'basic', two layers 3 x 3, or 'bottleneck', 1 x 1, 3 x 3 and 1 x 1.
+      large_stem: 7 x 7 with strides 2 and a pool of 3 with strides 2, instead of 3 x 3.
       variant: 'scs' or 'conv'.
+      output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
+      p_init: initial exponent.
+      q_init: initial q.
       dtype: of the products and activations.
       param_dtype: of the kernels.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
-      ValueError: for an unknown variant, or widths and blocks of different lengths.
+      ValueError: for an unknown variant or block, or widths and blocks of different lengths.
     """
-    check_known('variant', variant, ('scs', 'conv'))
+    check_known('block', block, BLOCKS)
     if len(widths) != len(blocks):
       raise ValueError(f'widths {widths} and blocks {blocks} must have one entry for each stage')
-    rank, types = len(input_shape) - 1, {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
-
-    def make(in_features, features, window, strides, last=False):
-      arguments = (in_features, features, (window,) * rank, strides)
-      if variant == 'scs':
-        return layers.SharpenedCosineSimilarity(*arguments, **types)
-      return ConvBlock(*arguments, activation=None if last else nnx.relu, **types)
-
-    self.stem = make(input_shape[-1], widths[0], 3, 1)
-    self.blocks = nnx.List([])
+    make = Maker(
+      variant, len(input_shape) - 1, output=output, p_init=p_init, q_init=q_init, dtype=dtype,
+      param_dtype=param_dtype, rngs=rngs,
+    )  # fmt: skip
     features = widths[0]
+    self.stem = make.layer(input_shape[-1], features, *((7, 2) if large_stem else (3, 1)))
+    self.pool = make.pool(3, 2) if large_stem else None
+    self.blocks = nnx.List([])
     for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
       for i in range(count):
         strides = 2 if stage and not i else 1
-        self.blocks.append(ResidualBlock(make, features, width, strides))
-        features = width
-    self.head = nnx.Linear(features, num_classes, **types)
+        self.blocks.append(ResidualBlock(make, block, features, width, strides))
+        features = self.blocks[-1].features
+    self.head = nnx.Linear(features, num_classes, **make.types)
 
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
     x = run(self.stem, x, train)
+    if self.pool is not None:
+      x = self.pool(x)
     for block in self.blocks:
       x = block(x, train)
-    return self.head(x.mean(range(1, x.ndim - 1)))
+    return self.head(global_mean(x))
+
+  @property
+  def first_layer(self) -> nnx.Module:
+    """The layer that sees the image."""
+    return self.stem

@@ -1,6 +1,5 @@
 """A plain stack of layers, described by data: the networks of the SCS gallery and their twins."""
 
-import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax.layers import nnx as layers
-from scs_jax.models.conv_block import ConvBlock, run
+from scs_jax.models.twins import VARIANTS, ConvBlock, pool, run
 from scs_jax.spelling import check_known
 
 # What a layer's description may say besides its kind; the values are defaults, ... is required.
@@ -77,7 +76,7 @@ class ScsNet(nnx.Module):
     Raises:
       ValueError: naming the layer of the stack, what is wrong with it and what would be right.
     """
-    check_known('variant', variant, ('scs', 'conv'))
+    check_known('variant', variant, VARIANTS)
     types = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
     similarity = {
       'p_mode': p_mode, 'p_init': p_init, 'q_mode': q_mode, 'q_init': q_init,
@@ -110,6 +109,11 @@ class ScsNet(nnx.Module):
         x = run(layer, x, train)
       yield name, x
 
+  @property
+  def first_layer(self) -> nnx.Module:
+    """The layer that sees the image."""
+    return getattr(self, self.names[0])
+
 
 def _make(kind, settings, shape, num_classes, variant, similarity, types):
   """Returns the layer for an input of `shape`, and the shape of its output."""
@@ -117,7 +121,9 @@ def _make(kind, settings, shape, num_classes, variant, similarity, types):
   if kind == 'head':
     return nnx.Linear(math.prod(shape[1:]), num_classes, **types), (1, num_classes)
   if kind == 'pool':
-    layer = _pool(variant, rank, **settings)
+    size = (settings['window'],) * rank
+    step = size if settings['strides'] is None else (settings['strides'],) * rank
+    layer = pool(variant, size, step, settings['padding'])
     return layer, _output_shape(layer, shape)
   depthwise = kind == 'depthwise'
   out = features * settings['multiplier'] if depthwise else settings['features']
@@ -138,14 +144,6 @@ def _make(kind, settings, shape, num_classes, variant, similarity, types):
     features, out, window, share_kernels=share_kernels, **arguments, **similarity
   )
   return layer, _output_shape(layer, shape)
-
-
-def _pool(variant, rank, *, window, strides, padding):
-  size = (window,) * rank
-  step = size if strides is None else (strides,) * rank
-  if variant == 'scs':
-    return layers.AbsMaxPool(size, step, padding)
-  return functools.partial(nnx.max_pool, window_shape=size, strides=step, padding=padding)
 
 
 def _checked(description: Mapping, *, is_last: bool) -> tuple[str, dict]:

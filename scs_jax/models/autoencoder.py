@@ -1,0 +1,115 @@
+"""An auto-encoder of SCS layers and their transposes, and its convolutional twin."""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scs_jax.models.twins import Maker, run
+
+
+class Upsampling(nnx.Module):
+  """A transposed layer: every input position makes a block of `factor` output positions a side.
+
+  A transposed convolution compares each output position with the few inputs that reach it, by
+  kernels that are interleaved in one large window. Here each position of the block has kernels of
+  its own (sub-pixel convolution), so that the norm of an SCS kernel is that of what is compared.
+
+  References:
+    Shi et al., 2016: Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
+    Convolutional Neural Network.
+  """
+
+  def __init__(self, make: Maker, in_features: int, features: int, window: int, factor: int = 2):
+    self.layer = make.layer(in_features, features * factor**make.rank, window)
+    self.factor = factor
+
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Returns `[batch, *(factor * spatial), features]`."""
+    return depth_to_space(run(self.layer, x, train), self.factor)
+
+
+def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
+  """Spreads features over space: `[batch, *spatial, factor**rank * features]` becomes
+  `[batch, *(factor * spatial), features]`."""
+  rank, spatial = x.ndim - 2, x.shape[1:-1]
+  x = x.reshape(*x.shape[:-1], *(factor,) * rank, -1)
+  order = [axis for i in range(rank) for axis in (1 + i, 1 + rank + i)]
+  x = x.transpose(0, *order, x.ndim - 1)
+  return x.reshape(x.shape[0], *(factor * size for size in spatial), x.shape[-1])
+
+
+class Autoencoder(nnx.Module):
+  """Layers with pools down to a small code, transposed layers up again, and a linear last layer."""
+
+  def __init__(
+    self,
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    widths: Sequence[int] = (32, 64),
+    code: int = 16,
+    variant: str = 'scs',
+    output: str = 'unit',
+    p_init: float = 1.25,
+    q_init: float = 1e-3,
+    dtype: jnp.dtype | None = None,
+    param_dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Creates the layers.
+
+    Args:
+      input_shape: `(*spatial, channels)` of one image; the spatial sizes divide by
+        `2 ** len(widths)`.
+      num_classes: not used; every model is given it.
+      widths: features of the levels of the encoder, each of which halves the image.
+      code: features of the code.
+      variant: 'scs' or 'conv'.
+      output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
+      p_init: initial exponent.
+      q_init: initial q.
+      dtype: of the products and activations.
+      param_dtype: of the kernels.
+      rngs: streams of random keys; 'params' is used.
+
+    Raises:
+      ValueError: if the image cannot be halved so often.
+    """
+    del num_classes
+    if any(size % 2 ** len(widths) for size in input_shape[:-1]):
+      raise ValueError(
+        f'input_shape {tuple(input_shape)} must divide by {2 ** len(widths)}, which widths {widths} '
+        'halve it to; use fewer widths'
+      )
+    make = Maker(
+      variant, len(input_shape) - 1, output=output, p_init=p_init, q_init=q_init, dtype=dtype,
+      param_dtype=param_dtype, rngs=rngs,
+    )  # fmt: skip
+    sizes = (input_shape[-1], *widths)
+    self.encoder = nnx.List([make.layer(a, b, 3) for a, b in zip(sizes, widths, strict=False)])
+    self.pool = make.pool(2)
+    self.code = make.layer(widths[-1], code, 3)
+    up = (code, *reversed(widths))
+    self.decoder = nnx.List([Upsampling(make, a, b, 3) for a, b in itertools.pairwise(up)])
+    self.pixels = nnx.Conv(widths[0], input_shape[-1], (3,) * make.rank, **make.types)
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Returns images `[batch, *spatial, channels]` for such images."""
+    x = self.encode(x, train)
+    for layer in self.decoder:
+      x = layer(x, train)
+    return self.pixels(x)
+
+  def encode(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Returns the code `[batch, *small, code]`."""
+    for layer in self.encoder:
+      x = self.pool(run(layer, x, train))
+    return run(self.code, x, train)
+
+  @property
+  def first_layer(self) -> nnx.Module:
+    """The layer that sees the image."""
+    return self.encoder[0]

@@ -1,0 +1,156 @@
+"""A compact convolutional transformer without softmax, normalisation or activation, and its twin."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scs_jax.layers import parameters
+from scs_jax.models.twins import Maker, run
+from scs_jax.ops import sharpened_cosine_attention
+
+P_INIT = 2.0  # of the attention
+
+
+class Attention(nnx.Module):
+  """Attention over tokens: of SCS, or softmax of scaled dot products in the twin.
+
+  Each head has an exponent of its own. With `attend=False` every token attends to itself alone.
+  """
+
+  def __init__(self, make: Maker, project: Callable, width: int, heads: int, attend: bool):
+    self.value, self.out = project(width, width), project(width, width)
+    if attend:
+      self.query, self.key = project(width, width), project(width, width)
+      if make.variant == 'scs':
+        self.raw_p = nnx.Param(parameters.raw(jnp.full((heads,), P_INIT, jnp.float32)))
+    self.variant, self.heads, self.attend = make.variant, heads, attend
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `[batch, tokens, width]`."""
+    if not self.attend:
+      return self.out(self.value(x))
+    split = lambda x: x.reshape(*x.shape[:-1], self.heads, -1)
+    query, key, value = (split(f(x)) for f in (self.query, self.key, self.value))
+    if self.variant == 'scs':
+      p = parameters.positive(self.raw_p[...])
+      y = sharpened_cosine_attention(query, key, value, p)
+    else:
+      y = jax.nn.dot_product_attention(query, key, value)
+    return self.out(y.reshape(x.shape))
+
+
+class Level(nnx.Module):
+  """Attention and two layers that see one token each, both beside a shortcut.
+
+  The twin normalises before both and has a GELU between the two layers; SCS layers need neither.
+  """
+
+  def __init__(self, make: Maker, width: int, heads: int, hidden: int, attend: bool):
+    twin = make.variant == 'conv'
+
+    def project(in_features, features):
+      if twin:
+        return nnx.Linear(in_features, features, **make.types)
+      return make.layer(in_features, features, 1)
+
+    normalise = lambda: nnx.LayerNorm(width, **make.types) if twin else None
+    self.norm, self.attention = normalise(), Attention(make, project, width, heads, attend)
+    self.second_norm = normalise()
+    self.first, self.second = project(width, hidden), project(hidden, width)
+    self.activation = nnx.gelu if twin else None
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `[batch, tokens, width]`."""
+    x = x + self.attention(x if self.norm is None else self.norm(x))
+    y = self.first(x if self.second_norm is None else self.second_norm(x))
+    return x + self.second(y if self.activation is None else self.activation(y))
+
+
+class CompactTransformer(nnx.Module):
+  """CCT-2/3x2: two SCS layers make 8 x 8 tokens of 32 x 32 pixels, two transformer levels follow.
+
+  The SCS variant has neither softmax in its attention (`scs_jax.ops.attention`), nor normalisation,
+  nor activation. The sum over tokens is weighted by a softmax in both.
+
+  References:
+    Hassani et al., 2021: Escaping the Big Data Paradigm with Compact Transformers.
+  """
+
+  def __init__(
+    self,
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    width: int = 128,
+    depth: int = 2,
+    heads: int = 2,
+    tokeniser: Sequence[int] = (64,),
+    attend: bool = True,
+    variant: str = 'scs',
+    output: str = 'unit',
+    p_init: float = 1.25,
+    q_init: float = 1e-3,
+    dtype: jnp.dtype | None = None,
+    param_dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Creates the layers.
+
+    Args:
+      input_shape: `(*spatial, channels)` of one image.
+      num_classes: outputs of the head.
+      width: features of a token.
+      depth: transformer levels.
+      heads: of the attention; they share the features.
+      tokeniser: features of the layers before the one that makes tokens; each has 3 x 3 and a pool.
+      attend: False switches attention off: every token sees itself alone.
+      variant: 'scs' or 'conv'.
+      output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
+      p_init: initial exponent of the layers.
+      q_init: initial q.
+      dtype: of the products and activations.
+      param_dtype: of the kernels.
+      rngs: streams of random keys; 'params' is used.
+
+    Raises:
+      ValueError: if the heads do not divide the width.
+    """
+    if heads < 1 or width % heads:
+      raise ValueError(f'heads {heads} must divide width {width}')
+    types = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
+    similarity = {'output': output, 'p_init': p_init, 'q_init': q_init}
+    make = Maker(variant, len(input_shape) - 1, **similarity, **types)
+    features, self.tokeniser = input_shape[-1], nnx.List([])
+    for out in (*tokeniser, width):
+      self.tokeniser.append(make.layer(features, out, 3))
+      features = out
+    self.pool = make.pool(3, 2)
+    tokens = math.prod(-(-size // 2 ** len(self.tokeniser)) for size in input_shape[:-1])
+    position = 0.2 * jax.random.normal(rngs.params(), (tokens, width), param_dtype)
+    self.position = nnx.Param(position)
+    of_tokens = Maker(variant, 1, **similarity, **types)
+    self.levels = nnx.List([Level(of_tokens, width, heads, width, attend) for _ in range(depth)])
+    self.norm = nnx.LayerNorm(width, **types) if variant == 'conv' else None
+    self.weight = nnx.Linear(width, 1, **types)
+    self.head = nnx.Linear(width, num_classes, **types)
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
+    for layer in self.tokeniser:
+      x = self.pool(run(layer, x, train))
+    x = x.reshape(x.shape[0], -1, x.shape[-1])
+    x = x + self.position[...].astype(x.dtype)[None]
+    for level in self.levels:
+      x = level(x)
+    if self.norm is not None:
+      x = self.norm(x)
+    weights = nnx.softmax(self.weight(x), axis=1)
+    return self.head((weights * x).sum(1))
+
+  @property
+  def first_layer(self) -> nnx.Module:
+    """The layer that sees the image."""
+    return self.tokeniser[0]

@@ -1,0 +1,94 @@
+"""The larger networks that Håkon Hukkelås made for the SCS gallery."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scs_jax.models.twins import Maker, run, sum_of_paths
+
+
+class Level(nnx.Module):
+  """Two layers, of which the first doubles the features, and a pool; with a shortcut or without."""
+
+  def __init__(self, make: Maker, in_features: int, residual: bool):
+    features = 2 * in_features
+    self.first = make.layer(in_features, features, 3)
+    self.second = make.layer(features, features, 3, activation=None if residual else nnx.relu)
+    self.pool = make.pool(2)
+    self.shortcut = make.layer(in_features, features, 1, activation=None) if residual else None
+    self.variant = make.variant
+
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Returns `[batch, *half, 2 in_features]`."""
+    y = self.pool(run(self.second, run(self.first, x, train), train))
+    if self.shortcut is None:
+      return y
+    return sum_of_paths(self.variant, run(self.shortcut, self.pool(x), train), y)
+
+
+class HukkelasNet(nnx.Module):
+  """A 7 x 7 layer, levels of two 3 x 3 layers and a pool, and a head on all that is left.
+
+  The 'revised' network with 1,207,825 parameters at 32 pixels; 'revised residual' has a shortcut
+  beside each level, pooled before it is compared, 1,251,284.
+
+  References:
+    github.com/brohrer/sharpened-cosine-similarity, gallery, the networks of Håkon Hukkelås.
+  """
+
+  def __init__(
+    self,
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    width: int = 32,
+    levels: int = 3,
+    residual: bool = False,
+    variant: str = 'scs',
+    output: str = 'unit',
+    p_init: float = 1.25,
+    q_init: float = 1e-3,
+    dtype: jnp.dtype | None = None,
+    param_dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Creates the layers.
+
+    Args:
+      input_shape: `(*spatial, channels)` of one image.
+      num_classes: outputs of the head.
+      width: features of the first layer; every level doubles them.
+      levels: how many; every level halves the image.
+      residual: whether levels have a shortcut.
+      variant: 'scs' or 'conv'.
+      output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
+      p_init: initial exponent.
+      q_init: initial q.
+      dtype: of the products and activations.
+      param_dtype: of the kernels.
+      rngs: streams of random keys; 'params' is used.
+    """
+    make = Maker(
+      variant, len(input_shape) - 1, output=output, p_init=p_init, q_init=q_init, dtype=dtype,
+      param_dtype=param_dtype, rngs=rngs,
+    )  # fmt: skip
+    self.stem = make.layer(input_shape[-1], width, 7)
+    self.levels = nnx.List([Level(make, width * 2**i, residual) for i in range(levels)])
+    values, features = 1, width * 2**levels
+    for size in input_shape[:-1]:
+      values *= -(-size // 2**levels)
+    self.head = nnx.Linear(values * features, num_classes, **make.types)
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
+    x = run(self.stem, x, train)
+    for level in self.levels:
+      x = level(x, train)
+    return self.head(x.reshape(x.shape[0], -1))
+
+  @property
+  def first_layer(self) -> nnx.Module:
+    """The layer that sees the image."""
+    return self.stem

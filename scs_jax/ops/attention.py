@@ -1,0 +1,70 @@
+"""Attention whose scores are sharpened cosine similarities."""
+
+import jax
+import jax.numpy as jnp
+
+from scs_jax.ops import arguments, windows
+from scs_jax.ops.scs import quotient
+from scs_jax.ops.sharpening import sharpen
+
+
+def sharpened_cosine_attention(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  p: jax.typing.ArrayLike = 2.0,
+  q: jax.typing.ArrayLike = 0.0,
+) -> jax.Array:
+  r"""Averages values by how alike query and key are, with sign.
+
+  .. math::
+    y_i = \frac{\sum_j a_{ij} v_j}{\sum_j |a_{ij}|}, \qquad
+    a_{ij} = \operatorname{sign}(c_{ij})\,|c_{ij}|^p, \qquad
+    c_{ij} = \frac{q_i \cdot k_j}{(\|q_i\| + q)(\|k_j\| + q)}
+
+  Norms are over the features of one token in one head. The weights of a query add up to 1 in
+  magnitude, however small similarities become when they are sharpened, so that no component of the
+  output is larger than the largest of the values. A key that is the opposite of the query
+  subtracts its value.
+
+  Args:
+    query: `[*batch, tokens, heads, depth]`, floating.
+    key: `[*batch, keys, heads, depth]`.
+    value: `[*batch, keys, heads, features]`.
+    p: sharpening exponent, a scalar or `[heads]`, greater than 0.
+    q: added to the norms, a scalar or `[heads]`, at least 0.
+
+  Returns:
+    `[*batch, tokens, heads, features]`, dtype of `value`; 0 for a query that is similar to nothing.
+
+  Raises:
+    ValueError: naming the argument, its value and what would be right.
+  """
+  query, key, value = (
+    arguments.as_floating(name, x) for name, x in (('query', query), ('key', key), ('value', value))
+  )
+  for name, x in (('query', query), ('key', key), ('value', value)):
+    if x.ndim < 3:
+      raise ValueError(f'{name} must be [*batch, tokens, heads, features], got shape {x.shape}')
+  if query.shape[:-3] + query.shape[-2:] != key.shape[:-3] + key.shape[-2:]:
+    raise ValueError(
+      f'key must be [*batch, keys, heads, depth] like query of shape {query.shape}, got {key.shape}'
+    )
+  if value.shape[:-1] != key.shape[:-1]:
+    raise ValueError(
+      f'value must have the batch, keys and heads of key {key.shape}, got {value.shape}'
+    )
+  dtype, heads = arguments.accumulation_dtype(query, key), query.shape[-2]
+  p = arguments.as_scalar_or_features('p', p, heads, dtype, positive=True)
+  q = arguments.as_scalar_or_features('q', q, heads, dtype, positive=False)
+
+  def lengths(x):
+    norm = windows.safe_sqrt(jnp.square(x.astype(dtype)).sum(-1))
+    return norm + jnp.broadcast_to(q, norm.shape)
+
+  dot = jnp.einsum('...ihd,...jhd->...ijh', query, key, preferred_element_type=dtype)
+  length = jnp.einsum('...ih,...jh->...ijh', lengths(query), lengths(key))
+  a = sharpen(quotient(dot, length), p)
+  total = jnp.abs(a).sum(-2, keepdims=True)
+  weights = quotient(a, jnp.broadcast_to(total, a.shape)).astype(value.dtype)
+  return jnp.einsum('...ijh,...jhf->...ihf', weights, value)
