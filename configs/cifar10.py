@@ -123,6 +123,9 @@ def get_config(argument: str = '') -> ConfigDict:
   config.save_every_epochs = 1 if network != 'three_layers' else 5
   config.keep_latest = 2
   config.keep_best = 1
+  config.rollbacks = 0
+  config.on_save_error = 'stop'
+  config.stall_seconds = 600.0
   return config
 
 

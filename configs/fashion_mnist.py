@@ -84,4 +84,7 @@ def get_config() -> ConfigDict:
   config.save_every_epochs = 5
   config.keep_latest = 2
   config.keep_best = 1
+  config.rollbacks = 0
+  config.on_save_error = 'stop'
+  config.stall_seconds = 600.0
   return config

@@ -25,13 +25,10 @@ class MetricLog:
     self._active = jax.process_index() == 0
     if not self._active:
       return
-    path = workdir / 'metrics.jsonl'
-    rows = _rows_until(path, start)
-    path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-    self._file = path.open('a')
-    self._events = tensorboardX.SummaryWriter(str(workdir), purge_step=start + 1)
+    self._path, self._file, self._events = workdir / 'metrics.jsonl', None, None
     # None: no bar where the output is not a terminal.
     self._bar = tqdm.tqdm(total=total_steps, initial=start, unit='step', disable=None)
+    self.rewind(start)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Adds the row of `step`, the number of steps completed."""
@@ -42,6 +39,18 @@ class MetricLog:
     for name, value in metrics.items():
       self._events.add_scalar(name, value, step)
     self._bar.update(step - self._bar.n)
+
+  def rewind(self, step: int) -> None:
+    """Drops the rows after `step`, from which the run goes on."""
+    if not self._active:
+      return
+    if self._file is not None:
+      self._file.close()
+      self._events.close()
+    rows = _rows_until(self._path, step)
+    self._path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    self._file = self._path.open('a')
+    self._events = tensorboardX.SummaryWriter(str(self._path.parent), purge_step=step + 1)
 
   def say(self, text: str) -> None:
     """Prints a line, above the progress bar if there is one."""

@@ -6,7 +6,6 @@ waits for the host, and no checkpoint is written before every step it contains w
 """
 
 import functools
-import json
 import math
 import time
 from collections.abc import Callable
@@ -21,16 +20,22 @@ from etils import epath
 from flax import nnx
 
 from scs_jax import losses, metrics, models, optim, pictures, sharding
-from scs_jax.checkpoint import Checkpoints
+from scs_jax.checkpoint import Checkpoints, SaveError
 from scs_jax.data import augment, batches, sources
 from scs_jax.metric_log import MetricLog, Rate
 from scs_jax.spelling import check_known
+from scs_jax.stopping import StopRequest
+from scs_jax.watchdog import Watchdog
+from scs_jax.workdir import check_present, check_same_run, claim
 
 State = dict[str, Any]  # params, statistics, optimizer and, if it is on, ema
 Batch = dict[str, jax.Array]
 
 # Keys of the config that a run may change when it goes on; any other would make it another run.
-MAY_CHANGE = ('mesh', 'log_every_steps', 'keep_latest', 'keep_best')
+MAY_CHANGE = (
+  'mesh', 'log_every_steps', 'keep_latest', 'keep_best', 'rollbacks', 'on_save_error',
+  'stall_seconds',
+)  # fmt: skip
 
 
 class NonFiniteError(RuntimeError):
@@ -132,6 +137,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   Raises:
     ValueError: something in the config cannot work, or `workdir` holds a run of another config.
     NonFiniteError: loss or gradient became NaN or infinite; the last good checkpoint stays.
+    scs_jax.workdir.WorkdirError: another process uses `workdir`, or it was removed.
     scs_jax.checkpoint.CheckpointError: a checkpoint could not be written, or none is intact.
   """
   _check_ranges(config)
@@ -171,14 +177,19 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
 
   # ---------------------------------------------------------------------------------- Restore
   workdir = epath.Path(workdir)
-  _claim(workdir, config)
-  with Checkpoints(
-    workdir / 'checkpoints',
-    keep_latest=config.keep_latest,
-    keep_best=config.keep_best,
-    best_metric=losses.BEST[config.objective],
-  ) as checkpoints:
-    restored = checkpoints.restore(_with_shardings(state_shapes, shardings))
+  with (
+    claim(workdir, config, MAY_CHANGE),
+    Checkpoints(
+      workdir / 'checkpoints',
+      keep_latest=config.keep_latest,
+      keep_best=config.keep_best,
+      best_metric=losses.BEST[config.objective],
+    ) as checkpoints,
+    StopRequest() as stop,
+    Watchdog(config.stall_seconds) as watchdog,
+  ):
+    wanted = _with_shardings(state_shapes, shardings)
+    restored = checkpoints.restore(wanted)
     if restored is None:
       start, values = 0, {}
       state = jax.jit(make_state, out_shardings=shardings)()
@@ -191,54 +202,90 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
       log.say(_introduction(config, state_shapes['params'], mesh, start, total_steps))
       for skipped, reason in checkpoints.skipped.items():
         log.say(f'checkpoint of step {skipped} is damaged and was set aside: {reason}')
-      rate, begun = Rate(), time.perf_counter()
+      rate, begun, first, rollbacks = Rate(), time.perf_counter(), start, config.rollbacks
 
-      def look_at(step: int, step_metrics: dict[str, jax.Array]) -> None:
+      def look_at(step: int, step_metrics: dict[str, jax.Array], batch: str) -> None:
         """Checks the metrics of a step that was made before, and logs them if it is due."""
         seen = {f'train/{name}': float(value) for name, value in step_metrics.items()}
         if not np.isfinite([seen['train/loss'], seen['train/gradient_norm']]).all():
           raise NonFiniteError(
-            f'step {step}: loss {seen["train/loss"]}, gradient norm {seen["train/gradient_norm"]}; '
-            f'the last good checkpoint is that of step {checkpoints.latest_step()}. Use a lower '
-            'learning rate, a larger q or optimizer.clip_norm'
+            f'step {step}: loss {seen["train/loss"]}, gradient norm {seen["train/gradient_norm"]}, '
+            f'on {batch}; the last good checkpoint is that of step {checkpoints.latest_step()}. Use '
+            'a lower learning rate, a larger q or optimizer.clip_norm, or skip such batches with '
+            'rollbacks'
           )
         if step == start + 1:
           rate.restart()  # so that compilation does not count
         if step % config.log_every_steps == 0:
+          check_present(workdir)
           log.write(step, {**seen, 'train/learning_rate': float(learning_rate(step - 1))})
 
-      unseen = None  # the step before: its number and its metrics
-      for step in range(start, total_steps + 1):
-        last = step == total_steps
+      def save(step: int, extra: dict[str, Any]) -> None:
+        """Starts a save; the second try is for a first one that only told that an earlier failed."""
+        for _ in range(2):
+          try:
+            return checkpoints.save(step, state, extra)
+          except SaveError as error:
+            if config.on_save_error == 'stop':
+              raise
+            log.say(f'{error} Going on without it, as on_save_error says.')
+
+      step, unseen = start, None  # unseen: the step before, its metrics and its batch
+      while True:
+        last, stopping = step == total_steps, stop.requested(step)
         evaluating = step > start and (last or _is_boundary(step, eval_period))
-        saving = step > start and (last or _is_boundary(step, save_period))
-        if (evaluating or saving) and unseen is not None:
-          look_at(*unseen)
-          unseen = None
+        saving = step > start and (last or bool(stopping) or _is_boundary(step, save_period))
+        try:
+          if (evaluating or saving) and unseen is not None:
+            look_at(*unseen)
+            unseen = None
 
-        if evaluating:
-          speed = rate.read()
-          values = evaluate(state)
-          log.write(step, {**values, **speed})
-          epoch = step / steps_per_epoch
-          log.say(f'epoch {epoch:6.2f}  step {step:6d}  {_numbers({**values, **speed})}')
+          if evaluating:
+            watchdog.alive(f'evaluating after step {step}')
+            speed = rate.read()
+            values = evaluate(state)
+            check_present(workdir)
+            log.write(step, {**values, **speed})
+            epoch = step / steps_per_epoch
+            log.say(f'epoch {epoch:6.2f}  step {step:6d}  {_numbers({**values, **speed})}')
 
-        if saving:
-          measured = values if evaluating else {}
-          checkpoints.save(step, state, {'iterator': train_batches.state(), 'metrics': measured})
+          if saving:
+            watchdog.alive(f'saving step {step}')
+            check_present(workdir)
+            measured = values if evaluating else {}
+            save(step, {'iterator': train_batches.state(), 'metrics': measured})
 
-        if evaluating or saving:
-          rate.restart()
-        if last:
-          break
-        batch = sharding.to_global(mesh, next(train_batches))
-        state, step_metrics = train_step(state, batch)
-        rate.count(config.batch_size)
+          if evaluating or saving:
+            rate.restart()
+          if last or stopping:
+            break
+          watchdog.alive(f'waiting for batch {step + 1}')
+          rows = next(train_batches)
+          watchdog.alive(f'making step {step + 1}')
+          state, step_metrics = train_step(state, sharding.to_global(mesh, rows))
+          rate.count(config.batch_size)
 
-        if unseen is not None:
-          look_at(*unseen)
-        unseen = step + 1, step_metrics
-      log.say(_conclusion(config, state_shapes['params'], values, total_steps - start, begun))
+          if unseen is not None:
+            look_at(*unseen)
+          unseen = step + 1, step_metrics, _name_of(rows)
+          step += 1
+        except NonFiniteError as error:
+          if not rollbacks:
+            raise
+          # The batches are not rewound: those since the checkpoint are skipped.
+          rollbacks -= 1
+          restored = checkpoints.restore(wanted)
+          start = 0 if restored is None else restored.step
+          state = (
+            jax.jit(make_state, out_shardings=shardings)() if restored is None else restored.state
+          )
+          step, unseen = start, None
+          log.rewind(start)
+          log.say(f'{error}. Rolled back to step {start}; {rollbacks} rollbacks are left')
+      if stopping and not last:
+        log.say(f'stopped by {stopping} after step {step}; the same command goes on')
+        return values
+      log.say(_conclusion(config, state_shapes['params'], values, total_steps - first, begun))
 
   # --------------------------------------------------------------------------------- Pictures
   if jax.process_count() == 1 and config.model.get('variant') == 'scs':
@@ -262,7 +309,7 @@ def evaluate_checkpoint(
   workdir = epath.Path(workdir)
   if not (workdir / 'config.json').exists():
     raise ValueError(f'--workdir {workdir} holds no run to evaluate: train first')
-  _check_same_run(workdir, config)
+  check_same_run(workdir, config, MAY_CHANGE)
   train_set, eval_set = _load(config)
   mesh = sharding.make_mesh(**config.mesh)
   optimizer = optim.make(1, **config.optimizer.to_dict())  # for the shape of its state only
@@ -284,7 +331,10 @@ def _check_ranges(config):
   for name in ('log_every_steps', 'eval_batch_size', 'keep_latest'):
     if config[name] < 1:
       raise ValueError(f'{name} must be at least 1, got {config[name]}')
-  for name in ('total_epochs', 'eval_every_epochs', 'save_every_epochs'):
+  check_known('on_save_error', config.on_save_error, ('stop', 'continue'))
+  if config.rollbacks < 0:
+    raise ValueError(f'rollbacks must be at least 0, got {config.rollbacks}')
+  for name in ('stall_seconds', 'total_epochs', 'eval_every_epochs', 'save_every_epochs'):
     if not config[name] > 0:
       raise ValueError(f'{name} must be greater than 0, got {config[name]}')
   for name, off in (('label_smoothing', 0.0), ('ema_decay', None)):
@@ -349,37 +399,11 @@ def _with_shardings(shapes, shardings):
   )
 
 
-def _claim(workdir, config):
-  """Makes `workdir` the home of this run; raises ValueError if it cannot be."""
-  if (workdir / 'config.json').exists():
-    _check_same_run(workdir, config)
-    return
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n')
-  except OSError as error:
-    raise ValueError(f'--workdir {workdir} cannot be written: {error}') from error
-
-
-def _check_same_run(workdir, config):
-  ours = _flat(json.loads(config.to_json_best_effort()))
-  theirs = _flat(json.loads((workdir / 'config.json').read_text()))
-  differ = [
-    f'{key}: {theirs.get(key, "absent")} there, {ours.get(key, "absent")} here'
-    for key in sorted(ours.keys() | theirs.keys())
-    if ours.get(key) != theirs.get(key) and key.split('.')[0] not in MAY_CHANGE
-  ]
-  if differ:
-    raise ValueError(
-      f'--workdir {workdir} holds a run of another config ({"; ".join(differ)}): use another '
-      'workdir, or the config of that run'
-    )
-
-
-def _flat(tree, prefix=''):
-  if isinstance(tree, dict):
-    return {k: v for name in tree for k, v in _flat(tree[name], f'{prefix}{name}.').items()}
-  return {prefix[:-1]: tree}
+def _name_of(rows):
+  """Says which examples a batch has: what their random keys are made of."""
+  epochs = '-'.join(str(e) for e in sorted({int(rows['epoch'][0]), int(rows['epoch'][-1])}))
+  indices = ', '.join(map(str, rows['index'][:3]))
+  return f'the batch of epoch {epochs} that begins with examples {indices}'
 
 
 def _introduction(config, params, mesh, start, total_steps):

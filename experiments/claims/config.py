@@ -56,4 +56,7 @@ def get_config(data: str = 'fashion_mnist') -> ConfigDict:
   config.save_every_epochs = EPOCHS[data]
   config.keep_latest = 1
   config.keep_best = 0
+  config.rollbacks = 0
+  config.on_save_error = 'stop'
+  config.stall_seconds = 600.0
   return config

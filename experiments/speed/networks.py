@@ -30,35 +30,42 @@ def networks() -> dict[str, tuple[tuple[int, ...], dict]]:
   }
 
 
-def make_step(image, sizes, variant, dtype=None, augmentation=lambda keys, images: images):
+def make_step(
+  image,
+  sizes,
+  variant,
+  dtype=None,
+  batch=BATCH,
+  objective=losses.classification,
+  augmentation=lambda keys, images: images,
+):
   """Returns `(step, make_state, batch)`, the pure training step and what it is called with."""
+  sizes = {**sizes, 'variant': variant, 'dtype': dtype}
   optimizer = optim.make(
     1000, name='adamw', schedule={'name': 'constant', 'peak_learning_rate': 0.01}, momentum=0.9
   )
 
   def build():
-    return models.build(
-      **sizes, input_shape=image, num_classes=10, variant=variant, dtype=dtype, rngs=nnx.Rngs(0)
-    )
+    return models.build(**sizes, input_shape=image, num_classes=10, rngs=nnx.Rngs(0))
 
   graph, make_state = train.split_model(build, optimizer, averaged=False)
   step = train.make_train_step(
     graph,
     optimizer,
-    objective=losses.classification,
+    objective=objective,
     augmentation=augmentation,
     label_smoothing=0.0,
     ema_decay=None,
     seed=0,
   )
-  shape = lambda *size, dtype=jnp.int32: jax.ShapeDtypeStruct((BATCH, *size), dtype)
-  batch = {
+  shape = lambda *size, dtype=jnp.int32: jax.ShapeDtypeStruct((batch, *size), dtype)
+  examples = {
     'image': shape(*image, dtype=jnp.uint8),
     'label': shape(),
     'epoch': shape(),
     'index': shape(),
   }
-  return step, make_state, batch
+  return step, make_state, examples
 
 
 def timed_step(image, sizes, variant, **more):

@@ -1,0 +1,89 @@
+"""The architectures of configs/cifar10.py: parameters, flops, and images a second of training here.
+
+python experiments/zoo/run.py       writes results.json and the table of the project's README
+"""
+
+import json
+import pathlib
+import runpy
+import statistics
+import sys
+import time
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent), str(HERE.parent / 'speed')]
+
+from trials import ROOT, Trial, origin, parameters, read, write_between  # noqa: E402
+
+from scs_jax import sharding  # noqa: E402
+
+RESULTS = HERE / 'results.json'
+BATCH = 64
+STEPS = 5
+
+
+def measure(name: str, variant: str) -> dict:
+  """Returns what the table says of one network."""
+  import jax
+  import jax.numpy as jnp
+  from flax import nnx
+  from networks import timed_step
+
+  from scs_jax import losses, models
+
+  config = Trial(f'configs/cifar10.py:{name},variant={variant}', 0).load()
+  sizes = config.model.to_dict()
+  image = (32, 32, 3)
+  build = lambda: models.build(**sizes, input_shape=image, num_classes=10, rngs=nnx.Rngs(0))
+  graph, state = nnx.split(nnx.eval_shape(build))
+  forward = jax.jit(lambda state, x: nnx.merge(graph, state)(x))
+  one = jax.ShapeDtypeStruct((1, *image), jnp.float32)
+  flops = forward.lower(state, one).compile().cost_analysis()['flops']
+  objective = losses.OBJECTIVES[config.objective]
+  step = timed_step(image, sizes, variant, batch=BATCH, objective=objective)
+  step().block_until_ready()
+  times = []
+  for _ in range(STEPS):
+    begun = time.perf_counter()
+    step().block_until_ready()
+    times.append(time.perf_counter() - begun)
+  return {
+    'parameters': parameters(config),
+    'flops': flops,
+    'images_per_second': BATCH / statistics.median(times),
+  }
+
+
+def table(results: dict) -> str:
+  """Returns the table in Markdown, with the accuracies that experiments/records has measured."""
+  accuracies = {line['config']: line for line in read(HERE.parent / 'reproduce' / 'results.jsonl')}
+  rows = [
+    '| network | parameters | flops an image | images/s, SCS | images/s, twin | accuracy |',
+    '|---|---|---|---|---|---|',
+  ]
+  for name, row in results['networks'].items():
+    scs, twin = row['scs'], row['conv']
+    line = accuracies.get(f'configs/cifar10.py:{name}')
+    accuracy = 'not measured'
+    if line:
+      accuracy = f'{100 * line["accuracy"]:.1f} % ({line["epochs"]:g} epochs)'
+    rows.append(
+      f'| `{name}` | {scs["parameters"]:,} | {scs["flops"] / 1e6:.0f} M '
+      f'| {scs["images_per_second"]:.0f} | {twin["images_per_second"]:.0f} | {accuracy} |'
+    )
+  return '\n'.join(rows)
+
+
+def main() -> None:
+  sharding.use_cpu_cores(BATCH)
+  names = runpy.run_path(str(ROOT / 'configs' / 'cifar10.py'))['NETWORKS']
+  results = {'networks': {}, 'batch': BATCH, **origin()}
+  for name in names:
+    results['networks'][name] = row = {v: measure(name, v) for v in ('scs', 'conv')}
+    print(name, row, flush=True)
+  RESULTS.write_text(json.dumps(results, indent=1) + '\n')
+  write_between(ROOT / 'README.md', 'zoo', table(results))
+
+
+if __name__ == '__main__':
+  main()

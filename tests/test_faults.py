@@ -1,0 +1,179 @@
+"""What a run does when it is stopped, disturbed, or robbed of its folder."""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_train import assert_equal, restored_state, rows, small_config
+
+from scs_jax import checkpoint, losses, train
+from scs_jax.data import batches
+from scs_jax.watchdog import Watchdog
+from scs_jax.workdir import WorkdirError
+
+
+def at_batch(monkeypatch, number, action):
+  """Calls `action` with the batch of that number before it is trained on."""
+  original = batches.TrainBatches.__next__
+
+  def disturbed(self):
+    batch = original(self)
+    if self.state()['step'] == number:
+      batch = action(batch) or batch
+    return batch
+
+  monkeypatch.setattr(batches.TrainBatches, '__next__', disturbed)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('finished')
+  train.train_and_evaluate(small_config(), workdir)
+  return restored_state(small_config(), workdir)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_next_start_ends_with_the_same_bits(
+  number, finished, tmp_path, monkeypatch, capsys
+):
+  with monkeypatch.context() as patch:
+    at_batch(patch, 3, lambda batch: signal.raise_signal(number))
+    train.train_and_evaluate(small_config(), tmp_path)
+  assert f'stopped by {signal.Signals(number).name} after step 3' in capsys.readouterr().out
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  train.train_and_evaluate(small_config(), tmp_path)
+  assert_equal(restored_state(small_config(), tmp_path), finished)
+
+
+def poison(monkeypatch, number):
+  """Makes the loss of one batch infinite."""
+
+  def objective(outputs, images, labels, label_smoothing=0.0):
+    values = losses.classification(outputs, images, labels % 10, label_smoothing)
+    return {**values, 'loss': jnp.where(labels >= 10, jnp.inf, values['loss'])}
+
+  monkeypatch.setitem(losses.OBJECTIVES, 'classification', objective)
+  at_batch(monkeypatch, number, lambda batch: {**batch, 'label': batch['label'] + 10})
+
+
+def test_a_rollback_skips_the_batches_since_the_checkpoint(tmp_path, monkeypatch, capsys):
+  poison(monkeypatch, 6)  # checkpoints are at 4, 8 and 10
+  values = train.train_and_evaluate(small_config(rollbacks=1), tmp_path)
+  said = capsys.readouterr().out
+  assert 'step 6: loss inf' in said
+  assert 'on the batch of epoch' in said
+  assert 'Rolled back to step 4' in said
+  assert np.isfinite(values['val/loss'])
+  assert list(rows(tmp_path, 'train/loss')) == list(range(1, 11))
+
+
+def test_without_rollbacks_it_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+  poison(monkeypatch, 6)
+  with pytest.raises(train.NonFiniteError, match=r'step 6: loss inf.* is that of step 4'):
+    train.train_and_evaluate(small_config(), tmp_path)
+  with checkpoint.Checkpoints(tmp_path / 'checkpoints', read_only=True) as checkpoints:
+    assert checkpoints.verified_steps() == [4]
+
+
+def test_a_workdir_in_use_is_refused(tmp_path):
+  with (tmp_path / 'lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    lock.write('process 1 on here')
+    lock.flush()
+    with pytest.raises(WorkdirError, match='in use by process 1 on here'):
+      train.train_and_evaluate(small_config(), tmp_path)
+
+
+def test_a_workdir_that_goes_away_is_missed(tmp_path, monkeypatch):
+  at_batch(monkeypatch, 3, lambda batch: shutil.rmtree(tmp_path))
+  with pytest.raises(WorkdirError, match='is gone'):
+    train.train_and_evaluate(small_config(), tmp_path)
+
+
+def full_disk(monkeypatch, times):
+  """Lets the first saves fail."""
+  original, left = checkpoint._fingerprints, [times]
+
+  def fingerprints(path):
+    if path.name.endswith('.pending') and left[0]:
+      left[0] -= 1
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return original(path)
+
+  monkeypatch.setattr(checkpoint, '_fingerprints', fingerprints)
+
+
+def test_a_full_disk_stops_the_run(tmp_path, monkeypatch):
+  full_disk(monkeypatch, 1)
+  with pytest.raises(checkpoint.SaveError, match='No space left on device'):
+    train.train_and_evaluate(small_config(), tmp_path)
+
+
+def test_a_full_disk_is_survived_if_the_config_says_so(tmp_path, monkeypatch, capsys):
+  full_disk(monkeypatch, 1)
+  train.train_and_evaluate(small_config(on_save_error='continue'), tmp_path)
+  assert 'No space left on device' in capsys.readouterr().out
+  with checkpoint.Checkpoints(tmp_path / 'checkpoints', read_only=True) as checkpoints:
+    assert checkpoints.verified_steps() == [8, 10]
+
+
+def test_a_stall_is_reported_with_its_cause_and_stacks(capfd):
+  with Watchdog(0.2) as watchdog:
+    watchdog.alive('waiting for batch 7')
+    time.sleep(0.7)
+  said = capfd.readouterr().err
+  assert 'no progress' in said
+  assert 'while waiting for batch 7' in said
+  assert 'test_a_stall_is_reported' in said
+
+
+PROGRAM = """
+import sys
+import jax
+jax.config.update('jax_num_cpu_devices', int(sys.argv[1]))
+if len(sys.argv) > 3:
+  jax.distributed.initialize(sys.argv[3], 2, int(sys.argv[4]))
+from test_train import small_config
+from scs_jax import train
+train.train_and_evaluate(small_config(), sys.argv[2])
+"""
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    return s.getsockname()[1]
+
+
+def test_two_processes_equal_one(tmp_path):
+  """Two processes with two devices each, and one with four: the same losses, one set of files."""
+  here = os.path.dirname(__file__)
+  environment = {**os.environ, 'PYTHONPATH': f'{here}:{os.path.dirname(here)}'}
+  environment.pop('XLA_FLAGS', None)
+  start = lambda *words: subprocess.Popen(
+    [sys.executable, '-c', PROGRAM, *map(str, words)],
+    env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+  )  # fmt: skip
+  address = f'127.0.0.1:{free_port()}'
+  runs = [start(2, tmp_path / 'two', address, i) for i in range(2)]
+  outputs = [run.communicate(timeout=240)[0] for run in runs]
+  assert [run.returncode for run in runs] == [0, 0], outputs
+  one = start(4, tmp_path / 'one')
+  assert not one.wait(240), one.stdout.read()
+  two, one = (rows(tmp_path / name, 'train/loss') for name in ('two', 'one'))
+  np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=0, atol=1e-5)
+  assert list(two) == list(range(1, 11))
+  lines = [json.loads(line) for line in (tmp_path / 'two' / 'metrics.jsonl').open()]
+  assert len({line['step'] for line in lines if 'train/loss' in line}) == 10
+  with checkpoint.Checkpoints(tmp_path / 'two' / 'checkpoints', read_only=True) as checkpoints:
+    assert checkpoints.latest_step() == 10
