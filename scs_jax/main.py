@@ -16,6 +16,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; the same again goes on.')
 _MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 'Train, or evaluate a checkpoint.')
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed', False, 'Join the other hosts of a pod; environment variables of JAX also say so.'
+)
 _STEP = flags.DEFINE_integer('step', None, 'The checkpoint that --mode=eval evaluates; newest.')
 
 
@@ -26,8 +29,8 @@ def main(argv: list[str]) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # the run says itself what a user wants to know
   config = _CONFIG.value
-  # Several processes: JAX finds a TPU pod by itself; elsewhere this names the coordinator.
-  if 'JAX_COORDINATOR_ADDRESS' in os.environ or 'TPU_WORKER_HOSTNAMES' in os.environ:
+  # JAX finds the hosts of a TPU pod by itself; elsewhere the environment names the coordinator.
+  if _DISTRIBUTED.value or 'JAX_COORDINATOR_ADDRESS' in os.environ:
     jax.distributed.initialize()
   sharding.use_cpu_cores(config.batch_size)
 
