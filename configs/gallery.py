@@ -111,6 +111,8 @@ def get_config(name: str = 'mnist_smoke') -> ConfigDict:
   config.data.data_dir = placeholder(str)  # TFDS_DATA_DIR, or ~/tensorflow_datasets
   config.data.train_split = 'train'
   config.data.eval_split = 'test'
+  config.data.resolution = placeholder(int)  # None: all in memory, as they are
+  config.data.workers = 0
   off = {
     'shift': 0, 'flip': False, 'rotate': 0.0, 'translate': 0.0, 'scale': (1.0, 1.0), 'shear': 0.0,
     'cutout': 0,

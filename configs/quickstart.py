@@ -25,6 +25,8 @@ def get_config() -> ConfigDict:
   config.data.data_dir = placeholder(str)  # TFDS_DATA_DIR, or ~/tensorflow_datasets
   config.data.train_split = 'train'
   config.data.eval_split = 'test'
+  config.data.resolution = placeholder(int)  # None: all in memory, as they are
+  config.data.workers = 0
   config.augment = ConfigDict()
   config.augment.shift = 0
   config.augment.flip = False

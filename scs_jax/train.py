@@ -19,9 +19,9 @@ import optax
 from etils import epath
 from flax import nnx
 
-from scs_jax import losses, metrics, models, optim, pictures, sharding
+from scs_jax import data, losses, metrics, models, optim, pictures, sharding
 from scs_jax.checkpoint import Checkpoints, SaveError
-from scs_jax.data import augment, batches, sources
+from scs_jax.data import augment
 from scs_jax.metric_log import MetricLog, Rate
 from scs_jax.spelling import check_known
 from scs_jax.stopping import StopRequest
@@ -143,8 +143,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   _check_ranges(config)
   # ------------------------------------------------------------------------------------- Data
   train_set, eval_set = _load(config)
-  train_batches = batches.TrainBatches(train_set, config.batch_size, seed=config.seed, **_host())
-  steps_per_epoch = len(train_set.labels) / config.batch_size
+  train_batches = data.train_batches(train_set, config.batch_size, seed=config.seed, **_host())
+  steps_per_epoch = train_set.size / config.batch_size
   total_steps = max(1, round(config.total_epochs * steps_per_epoch))
   eval_period = config.eval_every_epochs * steps_per_epoch
   save_period = config.save_every_epochs * steps_per_epoch
@@ -290,7 +290,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   # --------------------------------------------------------------------------------- Pictures
   if jax.process_count() == 1 and config.model.get('variant') == 'scs':
     model = nnx.merge(graph, _evaluated_params(state), state['statistics'])
-    image = eval_set.images[0].astype(np.float32) / 255
+    image = next(data.evaluation_batches(eval_set, 1))['image'][0].astype(np.float32) / 255
     pictures.draw_first_layer(model.first_layer, image, workdir / 'pictures')
   return values
 
@@ -344,7 +344,8 @@ def _check_ranges(config):
 
 def _load(config):
   """Returns the examples to train on and those to evaluate."""
-  load = functools.partial(sources.load, config.data.name, data_dir=config.data.data_dir)
+  settings = {name: config.data[name] for name in ('data_dir', 'resolution', 'workers')}
+  load = functools.partial(data.load, config.data.name, **settings)
   return load(config.data.train_split), load(config.data.eval_split)
 
 
@@ -360,7 +361,7 @@ def _is_boundary(step, period):
 
 def _make_model(config, train_set, optimizer):
   """Returns the structure of the model, and the function that makes the first state."""
-  sizes = {'input_shape': train_set.images.shape[1:], 'num_classes': train_set.num_classes}
+  sizes = {'input_shape': train_set.image_shape, 'num_classes': train_set.num_classes}
 
   def build():
     return models.build(**config.model.to_dict(), **sizes, rngs=nnx.Rngs(config.seed))
@@ -379,7 +380,7 @@ def _make_evaluate(graph, objective, mesh, shardings, eval_set, batch_size):
 
   def evaluate(state):
     sums = None
-    for rows in batches.evaluation_batches(eval_set, batch_size, **_host()):
+    for rows in data.evaluation_batches(eval_set, batch_size, **_host()):
       more = eval_step(state, sharding.to_global(mesh, rows))
       sums = more if sums is None else jax.tree.map(jnp.add, sums, more)
     return {f'val/{name}': value for name, value in metrics.means(sums).items()}

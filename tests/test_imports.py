@@ -23,10 +23,13 @@ MAY_IMPORT = {
   'checkpoint': set(),
   'pictures': set(),
   'metric_log': set(),
+  'stopping': set(),
+  'watchdog': set(),
+  'workdir': set(),
   'spelling': set(),
   'train': {
     'models', 'data', 'optim', 'losses', 'metrics', 'sharding', 'checkpoint', 'metric_log',
-    'pictures',
+    'pictures', 'stopping', 'watchdog', 'workdir',
   },
   'main': {'train', 'sharding'},
   '__init__': {'ops', 'layers'},
@@ -39,7 +42,7 @@ ONLY_IN = {
   'tensorflow_datasets': {'data'},
   'grain': {'data'},
   'mlxtend': {'data'},
-  'ml_collections': {'train', 'main'},
+  'ml_collections': {'train', 'main', 'workdir'},
   'matplotlib': {'pictures'},
   'tensorflow': set(),
 }

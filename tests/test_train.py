@@ -185,7 +185,9 @@ def test_every_evaluation_example_counts_once(eval_batch_size):
   graph, make_state = train._make_model(config, train_set, optax.identity())
   state = jax.jit(make_state)()
   shardings = sharding.state_shardings(mesh, state)
-  evaluate = train._make_evaluate(graph, mesh, shardings, eval_set, eval_batch_size)
+  evaluate = train._make_evaluate(
+    graph, losses.classification, mesh, shardings, eval_set, eval_batch_size
+  )
   state = jax.device_put(state, shardings)
   model = nnx.merge(graph, state['params'], state['statistics'])
   logits = model(train.as_float(jnp.asarray(eval_set.images)))

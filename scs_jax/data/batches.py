@@ -1,5 +1,6 @@
 """Whole batches from examples in memory: global batch n is a pure function of (seed, n)."""
 
+import functools
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,34 @@ from typing import Any
 import numpy as np
 
 from scs_jax.data.sources import Examples
+
+
+class Order:
+  """The order of training examples: the permutations of epochs 0, 1, 2, … laid end to end.
+
+  Args:
+    count: how many examples there are.
+    seed: of the permutations, at least 0.
+  """
+
+  def __init__(self, count: int, seed: int) -> None:
+    self._count = count
+    self._seed = _integer('seed', seed, at_least=0)
+
+  def locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the epoch and the example, `[n]` int32, of ascending positions in the order."""
+    epoch, offset = np.divmod(positions, self._count)
+    index = np.empty(len(positions), np.int32)
+    for e in range(epoch[0], epoch[-1] + 1):
+      inside = epoch == e
+      index[inside] = _permutation(self._count, self._seed, int(e))[offset[inside]]
+    return epoch.astype(np.int32), index
+
+
+@functools.lru_cache(maxsize=2)  # where one epoch ends and the next begins, both are wanted
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+  rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,)))
+  return rng.permutation(count).astype(np.int32)
 
 
 class TrainBatches:
@@ -43,27 +72,20 @@ class TrainBatches:
   ) -> None:
     self._examples = examples
     self._batch_size = batch_size
-    self._rows = _rows(batch_size, process_index, process_count)
-    self._seed = _integer('seed', seed, at_least=0)
+    self._rows = rows_of(batch_size, process_index, process_count)
+    self._order = Order(len(examples.labels), seed)
     self._step = _integer('start', start, at_least=0)
-    self._cached_epoch = -1
-    self._cached_permutation = np.empty(0, np.int32)
 
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
     return self
 
   def __next__(self) -> dict[str, np.ndarray]:
-    positions = self._step * self._batch_size + self._rows
-    epoch, offset = np.divmod(positions, len(self._examples.labels))
-    index = np.empty(len(positions), np.int32)
-    for e in range(epoch[0], epoch[-1] + 1):
-      inside = epoch == e
-      index[inside] = self._permutation(e)[offset[inside]]
+    epoch, index = self._order.locate(self._step * self._batch_size + self._rows)
     self._step += 1
     return {
       'image': self._examples.images[index],
       'label': self._examples.labels[index],
-      'epoch': epoch.astype(np.int32),
+      'epoch': epoch,
       'index': index,
     }
 
@@ -76,16 +98,17 @@ class TrainBatches:
 
     Raises: ValueError if `state` is not of that form.
     """
-    if not isinstance(state, dict) or set(state) != {'step'}:
-      raise ValueError(f"state must be {{'step': n}} as state() returns it, got {state!r}")
-    self._step = _integer("state['step']", state['step'], at_least=0)
+    self._step = step_of(state)
 
-  def _permutation(self, epoch: int) -> np.ndarray:
-    if epoch != self._cached_epoch:
-      rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(int(epoch),)))
-      self._cached_permutation = rng.permutation(len(self._examples.labels)).astype(np.int32)
-      self._cached_epoch = epoch
-    return self._cached_permutation
+
+def step_of(state: dict[str, Any]) -> int:
+  """Returns n of the state `{'step': n}` of an iterator over batches.
+
+  Raises: ValueError if `state` is not of that form.
+  """
+  if not isinstance(state, dict) or set(state) != {'step'}:
+    raise ValueError(f"state must be {{'step': n}} as state() returns it, got {state!r}")
+  return _integer("state['step']", state['step'], at_least=0)
 
 
 def evaluation_batches(
@@ -102,7 +125,7 @@ def evaluation_batches(
   Raises: ValueError naming the argument, its value and what would be right; at the call, before
     the first batch is asked for.
   """
-  rows = _rows(batch_size, process_index, process_count)
+  rows = rows_of(batch_size, process_index, process_count)
   return _evaluation_batches(examples, batch_size, rows)
 
 
@@ -120,7 +143,7 @@ def _evaluation_batches(
     }
 
 
-def _rows(batch_size: int, process_index: int, process_count: int) -> np.ndarray:
+def rows_of(batch_size: int, process_index: int, process_count: int) -> np.ndarray:
   """This host's rows of a global batch: [batch_size // process_count], int64."""
   _integer('batch_size', batch_size, at_least=1)
   _integer('process_count', process_count, at_least=1)

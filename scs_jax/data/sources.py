@@ -44,6 +44,16 @@ class Examples:
   labels: np.ndarray
   num_classes: int
 
+  @property
+  def size(self) -> int:
+    """How many there are."""
+    return len(self.labels)
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """`(height, width, channels)`."""
+    return self.images.shape[1:]
+
   def __post_init__(self) -> None:
     images, labels = self.images, self.labels
     if images.ndim != 4 or images.dtype != np.uint8:
@@ -197,26 +207,36 @@ def _fake() -> _Source:
 
 
 def _prepared(name: str, data_dir: str | None, cache_folder: pathlib.Path) -> _Source:
-  builder = _builder(name, data_dir)
+  builder = prepared_builder(name, data_dir)
   info = builder.info
-  if not info.splits:
-    raise ValueError(
-      f'the data set name={name!r} is not prepared in {builder.data_dir} '
-      f'(data_dir={data_dir!r}). {_how_to_prepare(name, data_dir)}'
-    )
-  _check_features(name, info.features)
 
   def read(base: str) -> tuple[np.ndarray, np.ndarray]:
     identity = _identity(info, base)
     path = cache_folder / _cache_name(identity)
     arrays = _read_cache(path, info.splits[base].num_examples)
     if arrays is None:
-      arrays = _decode(name, _data_source(name, builder, base, data_dir))
+      arrays = _decode(name, data_source(name, builder, base, data_dir))
       _write_cache(path, *arrays, identity)
     return arrays
 
   lengths = {base: split_info.shard_lengths for base, split_info in info.splits.items()}
   return _Source(info.features['label'].num_classes, lengths, read)
+
+
+def prepared_builder(name: str, data_dir: str | None) -> Any:
+  """Returns TFDS's builder of a data set for image classification that is prepared.
+
+  Raises:
+    ValueError: it is unknown, not prepared, or not of that kind.
+  """
+  builder = _builder(name, data_dir)
+  if not builder.info.splits:
+    raise ValueError(
+      f'the data set name={name!r} is not prepared in {builder.data_dir} '
+      f'(data_dir={data_dir!r}). {_how_to_prepare(name, data_dir)}'
+    )
+  _check_features(name, builder.info.features)
+  return builder
 
 
 def _how_to_prepare(name: str, data_dir: str | None) -> str:
@@ -262,9 +282,12 @@ def _check_features(name: str, features: Mapping[str, Any]) -> None:
     )
 
 
-def _data_source(name: str, builder: Any, base: str, data_dir: str | None) -> Sequence[Any]:
+def data_source(
+  name: str, builder: Any, split: str, data_dir: str | None, **more: Any
+) -> Sequence[Any]:
+  """Returns the records of a split, by number; raises ValueError if their format is not read."""
   try:
-    return builder.as_data_source(base)
+    return builder.as_data_source(split, **more)
   except NotImplementedError as error:
     raise ValueError(
       f'the data set name={name!r} in {builder.data_dir} is prepared as '
@@ -291,7 +314,7 @@ def _decode(name: str, records: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
       if image.shape != images.shape[1:]:
         raise ValueError(
           f'the data set name={name!r} has images of different sizes, {images.shape[1:]} and '
-          f'{image.shape}, and cannot be held in memory as one array; choose one of a single size'
+          f'{image.shape}, and cannot be held in memory as one array: set data.resolution to stream it'
         )
       images[i], labels[i] = image, record['label']
   return images, labels

@@ -1,0 +1,168 @@
+"""Compiles the real training step for pods of TPU v5e that need not be there.
+
+python experiments/pod_compile/run.py                 every row; writes results.json
+python experiments/pod_compile/run.py --row=v5e:2x2,data,scs
+
+Needs the extra `tpu` (libtpu) and no TPU. A row takes minutes to compile.
+"""
+
+import collections
+import json
+import math
+import os
+import pathlib
+import re
+import runpy
+import subprocess
+import sys
+import time
+
+os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from flax import nnx
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scs_jax import losses, models, optim, sharding, train  # noqa: E402
+
+# One chip of a v5e, as published: bfloat16 flops a second, bytes a second from its memory.
+PEAK_FLOPS, BANDWIDTH = 197e12, 819e9
+ROWS = (
+  'v5e:2x2,data,scs', 'v5e:2x2,data,conv', 'v5e:2x2,fsdp,scs', 'v5e:4x4,data,scs',
+  'v5e:4x4,fsdp,scs', 'v5e:16x16,data,scs', 'v5e:16x16,data,conv', 'v5e:16x16,fsdp,scs',
+)  # fmt: skip
+ROW = flags.DEFINE_string('row', None, 'TOPOLOGY,data or fsdp,VARIANT; all if not given.')
+# The config's batch is for 16 chips; each chip gets as many rows everywhere.
+ROWS_A_CHIP = 64
+SIZES = {'f32': 4, 'bf16': 2, 's32': 4, 'u32': 4, 'pred': 1, 'u8': 1, 's8': 1, 'f16': 2, 's64': 8}
+COLLECTIVES = (
+  'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute'
+)  # fmt: skip
+
+
+def make_mesh(topology: str, layout: str) -> Mesh:
+  """Returns the mesh of the training loop on the chips of `topology`."""
+  devices = np.array(topologies.get_topology_desc(topology, 'tpu').devices)
+  fsdp = len(devices) if layout == 'fsdp' else 1
+  return Mesh(
+    devices.reshape(-1, fsdp), sharding.AXES, axis_types=(AxisType.Auto,) * len(sharding.AXES)
+  )
+
+
+def compile_step(mesh: Mesh, variant: str):
+  """Returns the compiled step of configs/imagenet.py, and the shapes of its state."""
+  config = runpy.run_path(str(ROOT / 'configs' / 'imagenet.py'))['get_config'](
+    f'resnet50,variant={variant},batch={ROWS_A_CHIP * mesh.size}'
+  )
+  size = config.data.resolution
+  image = (size, size, 3)
+  build = lambda: models.build(
+    **config.model.to_dict(), input_shape=image, num_classes=1000, rngs=nnx.Rngs(0)
+  )
+  optimizer = optim.make(1000, **config.optimizer.to_dict())
+  graph, make_state = train.split_model(build, optimizer, averaged=config.ema_decay is not None)
+  step = train.make_train_step(
+    graph,
+    optimizer,
+    objective=losses.classification,
+    augmentation=lambda keys, images: images,  # on the hosts
+    label_smoothing=config.label_smoothing,
+    ema_decay=config.ema_decay,
+    seed=0,
+  )
+  state = jax.eval_shape(make_state)
+  shardings = sharding.state_shardings(mesh, state)
+  shape = lambda *more, dtype=jnp.int32: jax.ShapeDtypeStruct((config.batch_size, *more), dtype)
+  batch = {
+    'image': shape(*image, dtype=jnp.uint8), 'label': shape(), 'epoch': shape(), 'index': shape()
+  }  # fmt: skip
+  jitted = jax.jit(
+    step,
+    in_shardings=(shardings, sharding.batch_sharding(mesh)),
+    out_shardings=(shardings, sharding.replicated(mesh)),
+    donate_argnums=0,
+  )
+  return jitted.lower(state, batch).compile(), state
+
+
+def collectives(text: str) -> dict[str, dict[str, int]]:
+  """Returns, for each kind of collective in a compiled module, how many, and the bytes they give."""
+  found = collections.defaultdict(lambda: {'count': 0, 'bytes': 0})
+  kinds = '|'.join(COLLECTIVES)
+  for shapes, kind in re.findall(rf'= (.*?) ({kinds})(?:-start)?\(', text):
+    found[kind]['count'] += 1
+    for dtype, sizes in re.findall(r'\b([a-z]+\d*)\[([\d,]*)\]', shapes):
+      count = math.prod(int(size) for size in sizes.split(',') if size)
+      found[kind]['bytes'] += SIZES.get(dtype, 4) * count
+  return dict(found)
+
+
+def report(row: str) -> dict:
+  """Compiles a row and returns what the compiler says of it, for one chip."""
+  topology, layout, variant = row.split(',')
+  mesh = make_mesh(topology, layout)
+  begun = time.perf_counter()
+  compiled, state = compile_step(mesh, variant)
+  seconds = time.perf_counter() - begun
+  cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+  rows = ROWS_A_CHIP * mesh.size
+  # The slower of computing and of reading and writing, each at the chip's peak.
+  step_seconds = max(cost['flops'] / PEAK_FLOPS, cost['bytes accessed'] / BANDWIDTH)
+  return {
+    'chips': mesh.size,
+    'batch': rows,
+    'arguments_bytes': memory.argument_size_in_bytes,
+    'temporary_bytes': memory.temp_size_in_bytes,
+    'flops': cost['flops'],
+    'bytes_accessed': cost['bytes accessed'],
+    'collectives': collectives(compiled.as_text()),
+    'parameter_bytes': sum(4 * leaf.size for leaf in jax.tree.leaves(state['params'])),
+    'projected_step_ms': 1e3 * step_seconds,
+    'projected_images_per_second': rows / step_seconds,
+    'compile_seconds': round(seconds),
+  }
+
+
+def check(row: str, result: dict) -> None:
+  """Asserts that a data-parallel SCS net reduces its gradients and metrics, and nothing else."""
+  _, layout, variant = row.split(',')
+  if layout != 'data' or variant != 'scs':
+    return
+  found, gradients = result['collectives'], result['parameter_bytes']
+  moved = sum(kind['bytes'] for kind in found.values())
+  # A reduction may be split in two halves, reduce-scatter and all-gather, and be padded.
+  assert not set(found) & {'all-to-all', 'collective-permute'}, found
+  assert moved <= 2.1 * gradients + 1e6, (moved, gradients)
+
+
+def main(_) -> None:
+  if ROW.value is None:  # a process for each: the compiler keeps its memory
+    for row in ROWS:
+      subprocess.run([sys.executable, __file__, f'--row={row}'], check=True)
+    return
+  result = report(ROW.value)
+  check(ROW.value, result)
+  path = HERE / 'results.json'
+  results = json.loads(path.read_text()) if path.exists() else {}
+  results[ROW.value] = result
+  path.write_text(json.dumps(results, indent=1) + '\n')
+  print(
+    f'{ROW.value:24s}{result["arguments_bytes"] / 2**20:8.0f} MiB state and batch'
+    f'{result["temporary_bytes"] / 2**30:7.2f} GiB temporary{result["flops"] / 1e12:7.2f} TF'
+    f'{result["bytes_accessed"] / 1e9:8.1f} GB{result["projected_step_ms"]:8.1f} ms at best'
+    f'{result["projected_images_per_second"]:10,.0f} images/s  {result["collectives"]}',
+    flush=True,
+  )
+
+
+if __name__ == '__main__':
+  app.run(main)
