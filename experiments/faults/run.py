@@ -58,15 +58,15 @@ def start(words, **more) -> subprocess.Popen:
   )  # fmt: skip
 
 
-def start_two(workdir, *words, **more) -> list[subprocess.Popen]:
+def start_two(words, **more) -> list[subprocess.Popen]:
   """Two processes with two devices each, as two hosts of a pod."""
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     address = f'127.0.0.1:{s.getsockname()[1]}'
   return [
     start(
-      command(workdir, *words), JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES='2',
-      JAX_PROCESS_ID=str(i), JAX_NUM_CPU_DEVICES='2', **more,
+      words, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES='2', JAX_PROCESS_ID=str(i),
+      JAX_NUM_CPU_DEVICES='2', **more,
     )
     for i in range(2)
   ]  # fmt: skip
@@ -84,36 +84,50 @@ def losses(workdir) -> dict[int, float]:
   return {row['step']: row['train/loss'] for row in rows if 'train/loss' in row}
 
 
-def fingerprint(workdir) -> str:
-  """A digest of the bits of every array in the newest checkpoint, as its files hold them."""
-  import orbax.checkpoint as ocp
-  from restore import digest
+def fingerprint(workdir, fsdp: int = 1, devices: int = 2) -> str:
+  """The step of the newest checkpoint and a digest of what so many devices hold of it."""
+  program = [sys.executable, str(HERE / 'restore.py'), str(workdir), str(fsdp)]
+  (said,) = finish(start(program, JAX_NUM_CPU_DEVICES=str(devices)))
+  return said.splitlines()[-1]
 
-  from scs_jax.checkpoint import Checkpoints
 
-  folder = pathlib.Path(workdir, 'checkpoints').resolve()
-  with Checkpoints(folder, read_only=True) as checkpoints:
-    step = checkpoints.latest_step()
-  with ocp.StandardCheckpointer() as checkpointer:
-    return f'{step} {digest(checkpointer.restore(folder / str(step) / "state"))}'
+# In double precision: a config has no key for the kernels' dtype.
+DOUBLE = """
+import os, runpy, sys
+import jax
+jax.config.update('jax_enable_x64', True)
+if 'JAX_COORDINATOR_ADDRESS' in os.environ:
+  address, count, index = (os.environ['JAX_' + name] for name in
+                           ('COORDINATOR_ADDRESS', 'NUM_PROCESSES', 'PROCESS_ID'))
+  jax.distributed.initialize(address, int(count), int(index))
+from scs_jax import train
+config = runpy.run_path('configs/quickstart.py')['get_config']()
+config.unlock()
+config.data.train_split, config.data.eval_split = 'train[:1280]', 'test[:100]'
+config.total_epochs, config.log_every_steps = float(sys.argv[2]), 1
+config.model.dtype = config.model.param_dtype = 'float64'
+train.train_and_evaluate(config, sys.argv[1])
+"""
 
 
 def processes(folder) -> dict:
   """Two processes of two devices against one of four: float32 ten steps, float64 fifty."""
   result = {}
-  double = ('--config.model.dtype=float64', '--config.ema_decay=None')
-  for name, steps, words, more in (
-    ('float32', 10, (), {}),
-    ('float64', 50, double, {'JAX_ENABLE_X64': '1'}),
-  ):
-    length = f'--config.total_epochs={steps * 64 / 1280}'
-    finish(*start_two(folder / f'{name}_two', length, *words, **more))
-    finish(start(command(folder / f'{name}_one', length, *words), JAX_NUM_CPU_DEVICES='4', **more))
+  for name, steps, bound in (('float32', 10, 1e-5), ('float64', 50, 1e-9)):
+    epochs = steps * 64 / 1280
+
+    def words(run, name=name, epochs=epochs):
+      if name == 'float64':
+        return [sys.executable, '-c', DOUBLE, str(folder / run), str(epochs)]
+      return command(folder / run, f'--config.total_epochs={epochs}')
+
+    finish(*start_two(words(f'{name}_two')))
+    finish(start(words(f'{name}_one'), JAX_NUM_CPU_DEVICES='4'))
     two, one = (list(losses(folder / f'{name}_{n}').values()) for n in ('two', 'one'))
     assert len(two) == len(one) == steps
-    result[f'{name}, {steps} steps, largest difference of the loss'] = float(
-      np.abs(np.subtract(two, one)).max()
-    )
+    difference = float(np.abs(np.subtract(two, one)).max())
+    result[f'{name}, {steps} steps, largest difference of the loss'] = difference
+    assert difference <= bound, difference
   return result
 
 
@@ -149,7 +163,7 @@ def kills(folder) -> dict:
 def signals(folder) -> dict:
   """SIGTERM to one of two processes: both save the same step and exit 0, and resume."""
   length = '--config.total_epochs=20'
-  pair = start_two(folder / 'run', length)
+  pair = start_two(command(folder / 'run', length))
   path = folder / 'run' / 'metrics.jsonl'
   while not (path.exists() and len(path.read_text().splitlines()) > 30):
     assert all(process.poll() is None for process in pair), [p.communicate() for p in pair]
@@ -161,7 +175,7 @@ def signals(folder) -> dict:
   )
   stopped = next(line for line in outputs[0].splitlines() if line.startswith('stopped by'))
   assert f'after step {saved[-1]};' in stopped, (stopped, saved)
-  finish(*start_two(folder / 'run', length))
+  finish(*start_two(command(folder / 'run', length)))
   return {'said': stopped, 'resumed to step': max(losses(folder / 'run'))}
 
 
@@ -221,21 +235,17 @@ def devices(folder) -> dict:
   """A run that goes on on 8, 4, 2, 1 and 8 devices, stopped by SIGTERM in between."""
   result = {}
   for layout, fsdp in (('data', 1), ('fsdp', -1)):
-    run, reached = folder / layout, 0
+    run, reached, before = folder / layout, 0, ''
     words = (
       '--config.total_epochs=30',
       f'--config.mesh.data={-fsdp}',
       f'--config.mesh.fsdp={fsdp}',
     )
     for count in (8, 4, 2, 1, 8):
-      devices = {'JAX_NUM_CPU_DEVICES': str(count)}
       if reached:
-        # What this many devices hold right after the restore, against the file.
-        program = [sys.executable, str(HERE / 'restore.py'), str(run), str(fsdp)]
-        (digest,) = finish(start(program, **devices))
-        assert digest.splitlines()[-1] == fingerprint(run)
+        assert fingerprint(run, fsdp, count) == before
         result[f'{layout}, step {reached} restored on {count}'] = 'bit-identical'
-      process = start(command(run, *words), **devices)
+      process = start(command(run, *words), JAX_NUM_CPU_DEVICES=str(count))
       while process.poll() is None:
         path = run / 'metrics.jsonl'
         if path.exists() and max(losses(run), default=0) > reached + 40:
@@ -243,7 +253,7 @@ def devices(folder) -> dict:
           break
         time.sleep(0.02)
       finish(process)
-      reached = max(losses(run))
+      reached, before = max(losses(run)), fingerprint(run, fsdp, count)
     result[f'{layout}, loss at steps 1 and {reached}'] = [losses(run)[1], losses(run)[reached]]
   return result
 

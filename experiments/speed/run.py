@@ -200,7 +200,7 @@ def tpu() -> dict:
   """What the TPU compiler says of chains of four layers and of a ResNet-18 step."""
   from tpu import tables
 
-  return tables()
+  return tables(_read().get('tpu', {}), lambda result: _write('tpu', result))
 
 
 TABLES = {table.__name__: table for table in (layers, pool, steps, loop, start, tpu)}
@@ -224,11 +224,17 @@ def main() -> None:
     'python': platform.python_version(),
     'jax': jax.__version__,
   }
-  results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-  results[name] = result
-  RESULTS.write_text(json.dumps(results, indent=1) + '\n')
+  _write(name, result)
   if name == 'layers':
     draw(result['table'])
+
+
+def _read() -> dict:
+  return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def _write(name: str, result: dict) -> None:
+  RESULTS.write_text(json.dumps({**_read(), name: result}, indent=1) + '\n')
 
 
 def draw(table: dict) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Callable
 
 os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
 
@@ -72,29 +73,37 @@ def step_cost(image, sizes, variant: str, dtype: jnp.dtype) -> dict[str, float]:
   return cost(step, jax.eval_shape(make_state), batch)
 
 
-def tables() -> dict:
-  """Prints and returns both tables."""
-  result = {}
+def tables(result: dict, keep: Callable[[dict], None]) -> dict:
+  """Prints and returns both tables; goes on from `result`, and calls `keep` after each compilation.
+
+  A row takes minutes to compile, all of them an hour.
+  """
   for dtype in (jnp.bfloat16, jnp.float32):
-    name, ratios = jnp.dtype(dtype).name, []
+    name = jnp.dtype(dtype).name
+    rows = result.setdefault(name, {})
     for shape in SHAPES:
-      costs = {row: chain_cost(shape, row, dtype) for row in ROWS}
-      result.setdefault(name, {})[shape.name] = costs
+      costs = rows.setdefault(shape.name, {})
+      for row in ROWS:
+        if row not in costs:
+          costs[row] = chain_cost(shape, row, dtype)
+          keep(result)
       block = costs[ROWS[1]]['bytes accessed']
-      if shape.groups == 1:
-        ratios.append(costs[ROWS[2]]['bytes accessed'] / block)
       sizes = ' '.join(
-        f'{c["bytes accessed"] / 1e6:8.0f} MB ({c["bytes accessed"] / block:.2f})'
-        for c in costs.values()
+        f'{costs[row]["bytes accessed"] / 1e6:8.0f} MB ({costs[row]["bytes accessed"] / block:.2f})'
+        for row in ROWS
       )
       print(f'{name} {shape.name:26s}{sizes}', flush=True)
+    ratio = lambda row: row[ROWS[2]]['bytes accessed'] / row[ROWS[1]]['bytes accessed']
+    ratios = [ratio(rows[shape.name]) for shape in SHAPES if shape.groups == 1]
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     print(f'{name}: SCS / block: geometric mean {mean:.2f}, highest {max(ratios):.2f}')
-    result[name]['geometric mean'], result[name]['highest'] = mean, max(ratios)
   image, sizes = networks()['ResNet-18 at 32 pixels']
   for dtype in (jnp.bfloat16, jnp.float32):
-    pair = {v: step_cost(image, sizes, v, dtype) for v in ('scs', 'conv')}
-    result[f'ResNet-18 step, {jnp.dtype(dtype).name}'] = pair
+    pair = result.setdefault(f'ResNet-18 step, {jnp.dtype(dtype).name}', {})
+    for variant in ('scs', 'conv'):
+      if variant not in pair:
+        pair[variant] = step_cost(image, sizes, variant, dtype)
+        keep(result)
     ratio = {key: value / pair['conv'][key] for key, value in pair['scs'].items()}
     print(f'ResNet-18 step, {jnp.dtype(dtype).name}: SCS / twin: {ratio}', flush=True)
   return result
