@@ -120,7 +120,7 @@ def draw(results):
       values = np.maximum(results[name][quantity], 1e-30)
       axes.semilogy(range(1, DEPTH + 1), values / values[0 if quantity == 'activations' else -1],
                     color=color, linestyle=style, label=name)  # fmt: skip
-    axes.set_ylim(1e-8, 1e8)
+    axes.set_ylim(1e-5, 1e5)
     axes.set_xlabel('layer')
   panels[0].set_title('activations, relative to the first layer')
   panels[1].set_title('gradients, relative to the last layer')

@@ -18,39 +18,39 @@ class Row:
   claim: str
   source: str  # a key of AUTHORS
   published: float  # accuracy, or the bar that was said to be passed
+  parameters: int  # ours
   config: str
   seeds: int  # how many the row asks for
   changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   recipe: str = 'as published'
 
 
-# What gets a small network there sooner than the published recipes: averaged parameters, an output
-# scale, small affine changes. Of the network only the scale differs, one number a layer.
+# Fewer epochs than were published, made up for by evaluating averaged parameters.
 _SHORT = {'ema_decay': 0.999, 'eval_every_epochs': 5}
 ROWS = {
-  'mnist_3000': Row('MNIST 99 % with about 3,000 parameters', 'Pisoni', 0.99, 'configs/mnist.py', 5,
+  'mnist_3000': Row('MNIST 99 % with about 3,000 parameters', 'Pisoni', 0.99, 2_992, 'configs/mnist.py', 5,
                     recipe='ours, 15 epochs'),
-  'mnist_1400': Row('MNIST 99 % with fewer than 1,400 parameters', 'leaderboard', 0.99,
+  'mnist_1400': Row('MNIST 99 % with fewer than 1,400 parameters', 'leaderboard', 0.99, 1_236,
                     'configs/mnist.py:separable', 5, recipe='ours'),
-  'mnist_smoke': Row('MNIST in 3 epochs', 'Rohrer', 0.9384, 'configs/gallery.py:mnist_smoke', 5),
-  'fashion_2764': Row('Fashion-MNIST 90 %', 'leaderboard', 0.9,
+  'mnist_smoke': Row('MNIST in 3 epochs', 'Rohrer', 0.9384, 1_233, 'configs/gallery.py:mnist_smoke', 5),
+  'fashion_2764': Row('Fashion-MNIST 90 %', 'leaderboard', 0.9, 2_764,
                       'configs/gallery.py:fashion_90_2764', 5,
                       {**_SHORT, 'total_epochs': 60}, 'published, but 60 of 200 epochs, averaged'),
-  'fashion_3423': Row('Fashion-MNIST 90 %', 'Rohrer', 0.9,
+  'fashion_3423': Row('Fashion-MNIST 90 %', 'Rohrer', 0.9, 3_423,
                       'configs/gallery.py:fashion_90_3423', 5,
                       {**_SHORT, 'total_epochs': 60}, 'published, but 60 of 100 epochs, averaged'),
-  'fashion_7669': Row('Fashion-MNIST 90 %', 'Rohrer', 0.9,
+  'fashion_7669': Row('Fashion-MNIST 90 %', 'Rohrer', 0.9, 7_669,
                       'configs/gallery.py:fashion_90_7659', 5,
                       {**_SHORT, 'total_epochs': 40}, 'published, but 40 of 100 epochs, averaged'),
-  'cifar10_113741': Row('CIFAR-10 above 80 %', 'Pisoni', 0.8, 'configs/cifar10.py', 1,
+  'cifar10_113741': Row('CIFAR-10 above 80 %', 'Pisoni', 0.8, 113_741, 'configs/cifar10.py', 1,
                         {**_SHORT, 'total_epochs': 30}, 'as 15_9, but 30 of 100 epochs, averaged'),
-  'cifar10_24974': Row('CIFAR-10 80 %', 'leaderboard', 0.8,
+  'cifar10_24974': Row('CIFAR-10 80 %', 'leaderboard', 0.8, 24_974,
                        'configs/gallery.py:cifar10_80_25214', 3,
                        {**_SHORT, 'total_epochs': 60}, 'published, but 60 of 300 epochs, averaged'),
-  'cifar10_36862': Row('CIFAR-10 80 %', 'Rohrer', 0.8, 'configs/gallery.py:cifar10_80_37086', 3,
+  'cifar10_36862': Row('CIFAR-10 80 %', 'Rohrer', 0.8, 36_862, 'configs/gallery.py:cifar10_80_37086', 3,
                        {**_SHORT, 'total_epochs': 40}, 'published, but 40 of 100 epochs, averaged'),
-  'cifar10_47653': Row('CIFAR-10 80 %', 'Rohrer', 0.8, 'configs/gallery.py:cifar10_80_47643', 3,
+  'cifar10_47653': Row('CIFAR-10 80 %', 'Rohrer', 0.8, 47_653, 'configs/gallery.py:cifar10_80_47643', 3,
                        {**_SHORT, 'total_epochs': 40}, 'published, but 40 of 100 epochs, averaged'),
-  'cifar10_68029': Row('CIFAR-10 81.6 %', 'Rohrer', 0.816, 'configs/gallery.py:cifar10_18_4', 1),
-  'cifar10_15_9': Row('CIFAR-10 84.1 %', 'Rohrer', 0.841, 'configs/gallery.py:cifar10_15_9', 1),
+  'cifar10_68029': Row('CIFAR-10 81.6 %', 'Rohrer', 0.816, 68_029, 'configs/gallery.py:cifar10_18_4', 1),
+  'cifar10_15_9': Row('CIFAR-10 84.1 %', 'Rohrer', 0.841, 113_741, 'configs/gallery.py:cifar10_15_9', 1),
 }  # fmt: skip

@@ -45,13 +45,13 @@ def table(results: list[dict]) -> str:
     n = f'{len(lines)}' + (f' of {row.seeds}' if len(lines) < row.seeds else '')
     if 0 < len(lines) < row.seeds:
       n += ', running'
-    parameters = f'{lines[0]["parameters"]:,}' if lines else ''
+    assert all(line['parameters'] == row.parameters for line in lines), name
     minutes = (
       f'{statistics.median(x["training_seconds"] for x in lines) / 60:.0f} min' if lines else ''
     )
     ours = percent([line['accuracy'] for line in lines])
     rows.append(
-      f'| `{name}` | {row.claim} | {100 * row.published:g} % | {ours} | {n} | {parameters} '
+      f'| `{name}` | {row.claim} | {100 * row.published:g} % | {ours} | {n} | {row.parameters:,} '
       f'| {row.recipe} | {minutes} |'
     )
   return '\n'.join(rows)
@@ -63,16 +63,20 @@ def draw(results: list[dict]) -> None:
   figure, panels = plt.subplots(1, 3, figsize=(11, 3.6), layout='constrained')
   for axes, (prefix, title) in zip(panels, sets.items(), strict=True):
     for name, row in ROWS.items():
-      lines = lines_of(name, row, results)
-      if not name.startswith(prefix) or not lines:
+      if not name.startswith(prefix):
         continue
-      x, ours = lines[0]['parameters'], [100 * line['accuracy'] for line in lines]
-      mean = statistics.mean(ours)
-      axes.plot([x, x], [100 * row.published, mean], color='#cccccc', linewidth=1, zorder=1)
+      x, ours = row.parameters, [100 * r['accuracy'] for r in lines_of(name, row, results)]
       axes.plot(x, 100 * row.published, 'o', mfc='white', color='#b2182b')
-      axes.plot(x, mean, 'o', color='#2166ac')
-      axes.plot([x] * len(ours), ours, '.', color='#2166ac', alpha=0.4)
+      if ours:
+        mean = statistics.mean(ours)
+        axes.plot([x, x], [100 * row.published, mean], color='#cccccc', linewidth=1, zorder=1)
+        axes.plot(x, mean, 'o', color='#2166ac')
+        axes.plot([x] * len(ours), ours, '.', color='#2166ac', alpha=0.4)
     axes.set_xscale('log')
+    axes.xaxis.set_major_formatter('{x:,.0f}')
+    axes.xaxis.set_minor_formatter('')
+    axes.set_xticks(sorted({r.parameters for n, r in ROWS.items() if n.startswith(prefix)}))
+    axes.tick_params(axis='x', labelrotation=60)
     axes.set_title(title)
     axes.set_xlabel('parameters')
     axes.set_ylabel('test accuracy, %')
