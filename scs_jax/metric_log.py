@@ -9,6 +9,8 @@ import tensorboardX
 import tqdm
 from etils import epath
 
+ROWS_A_PART = 500
+
 
 class MetricLog:
   """Writes rows of metrics, and shows progress.
@@ -19,13 +21,16 @@ class MetricLog:
     workdir: where `metrics.jsonl` and the TensorBoard events go.
     start: the step to go on from, 0 for a new run.
     total_steps: where the progress bar ends.
+    in_parts: for object stores, where nothing can be appended: rows go to `metrics-000000.jsonl` and
+      so on, each written anew until it is full; TensorBoard events are not written.
   """
 
-  def __init__(self, workdir: epath.Path, *, start: int, total_steps: int):
+  def __init__(self, workdir: epath.Path, *, start: int, total_steps: int, in_parts: bool = False):
     self._active = jax.process_index() == 0
     if not self._active:
       return
-    self._path, self._file, self._events = workdir / 'metrics.jsonl', None, None
+    self._rows = (_Parts if in_parts else _Lines)(workdir)
+    self._folder, self._in_parts, self._events = workdir, in_parts, None
     # None: no bar where the output is not a terminal.
     self._bar = tqdm.tqdm(total=total_steps, initial=start, unit='step', disable=None)
     self.rewind(start)
@@ -34,23 +39,22 @@ class MetricLog:
     """Adds the row of `step`, the number of steps completed."""
     if not self._active:
       return
-    self._file.write(json.dumps({'step': step, **metrics}) + '\n')
-    self._file.flush()
-    for name, value in metrics.items():
-      self._events.add_scalar(name, value, step)
+    self._rows.add({'step': step, **metrics})
+    if self._events is not None:
+      for name, value in metrics.items():
+        self._events.add_scalar(name, value, step)
     self._bar.update(step - self._bar.n)
 
   def rewind(self, step: int) -> None:
     """Drops the rows after `step`, from which the run goes on."""
     if not self._active:
       return
-    if self._file is not None:
-      self._file.close()
+    self._rows.rewind(step)
+    if self._in_parts:
+      return
+    if self._events is not None:
       self._events.close()
-    rows = _rows_until(self._path, step)
-    self._path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-    self._file = self._path.open('a')
-    self._events = tensorboardX.SummaryWriter(str(self._path.parent), purge_step=step + 1)
+    self._events = tensorboardX.SummaryWriter(str(self._folder), purge_step=step + 1)
 
   def say(self, text: str) -> None:
     """Prints a line, above the progress bar if there is one."""
@@ -63,8 +67,9 @@ class MetricLog:
   def __exit__(self, *_: object) -> None:
     if self._active:
       self._bar.close()
-      self._events.close()
-      self._file.close()
+      self._rows.close()
+      if self._events is not None:
+        self._events.close()
 
 
 class Rate:
@@ -85,6 +90,61 @@ class Rate:
     """Returns 'train/images_per_second', or nothing if no example was counted."""
     seconds = time.perf_counter() - self._since
     return {'train/images_per_second': self._examples / seconds} if self._examples else {}
+
+
+class _Lines:
+  """Rows in one file, appended to."""
+
+  def __init__(self, folder):
+    self._path, self._file = folder / 'metrics.jsonl', None
+
+  def rewind(self, step):
+    self.close()
+    self._path.write_text(_text(_rows_until(self._path, step)))
+    self._file = self._path.open('a')
+
+  def add(self, row):
+    self._file.write(_text([row]))
+    self._file.flush()
+
+  def close(self):
+    if self._file is not None:
+      self._file.close()
+
+
+class _Parts:
+  """Rows in files that are written as a whole."""
+
+  def __init__(self, folder):
+    self._folder, self._number, self._kept = folder, 0, []
+
+  def rewind(self, step):
+    rows, paths = [], sorted(self._folder.glob('metrics-*.jsonl'))
+    for path in paths:
+      rows += _rows_until(path, step)
+    full = len(rows) // ROWS_A_PART
+    for number in range(full):  # first what is kept, so that a kill loses nothing
+      self._write(number, rows[number * ROWS_A_PART : (number + 1) * ROWS_A_PART])
+    self._number, self._kept = full, rows[full * ROWS_A_PART :]
+    self._write(full, self._kept)
+    for path in paths[full + 1 :]:
+      path.unlink()
+
+  def add(self, row):
+    if len(self._kept) == ROWS_A_PART:
+      self._number, self._kept = self._number + 1, []
+    self._kept.append(row)
+    self._write(self._number, self._kept)
+
+  def close(self):
+    pass  # everything is written
+
+  def _write(self, number, rows):
+    (self._folder / f'metrics-{number:06d}.jsonl').write_text(_text(rows))
+
+
+def _text(rows):
+  return ''.join(json.dumps(row) + '\n' for row in rows)
 
 
 def _rows_until(path: epath.Path, step: int) -> list[dict]:

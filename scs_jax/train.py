@@ -26,7 +26,7 @@ from scs_jax.metric_log import MetricLog, Rate
 from scs_jax.spelling import check_known
 from scs_jax.stopping import StopRequest
 from scs_jax.watchdog import Watchdog
-from scs_jax.workdir import check_present, check_same_run, claim
+from scs_jax.workdir import check_present, check_same_run, claim, is_bucket
 
 State = dict[str, Any]  # params, statistics, optimizer and, if it is on, ema
 Batch = dict[str, jax.Array]
@@ -198,7 +198,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
       train_batches.restore(restored.extra['iterator'])
 
     # ----------------------------------------------------------------------------------- Loop
-    with MetricLog(workdir, start=start, total_steps=total_steps) as log:
+    in_parts = is_bucket(workdir)
+    with MetricLog(workdir, start=start, total_steps=total_steps, in_parts=in_parts) as log:
       log.say(_introduction(config, state_shapes['params'], mesh, start, total_steps))
       for skipped, reason in checkpoints.skipped.items():
         log.say(f'checkpoint of step {skipped} is damaged and was set aside: {reason}')

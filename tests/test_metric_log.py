@@ -1,7 +1,9 @@
 import json
+import pathlib
 
 import pytest
 
+from scs_jax import metric_log
 from scs_jax.metric_log import MetricLog, Rate
 
 
@@ -33,6 +35,34 @@ def test_a_new_run_starts_with_no_rows(tmp_path):
   with MetricLog(tmp_path, start=0, total_steps=9):
     pass
   assert steps(tmp_path) == []
+
+
+def steps_of_parts(folder):
+  text = ''.join(path.read_text() for path in sorted(folder.glob('metrics-*.jsonl')))
+  return [json.loads(line)['step'] for line in text.splitlines()]
+
+
+def test_in_an_object_store_rows_go_to_parts_and_nothing_is_appended(tmp_path, monkeypatch):
+  monkeypatch.setattr(metric_log, 'ROWS_A_PART', 3)
+  original = pathlib.Path.open
+
+  def refuse_appending(self, mode='r', *more, **others):
+    assert 'a' not in mode
+    return original(self, mode, *more, **others)
+
+  monkeypatch.setattr(pathlib.Path, 'open', refuse_appending)
+  with MetricLog(tmp_path, start=0, total_steps=20, in_parts=True) as log:
+    for step in range(1, 9):
+      log.write(step, {'x': 1.0})
+      assert steps_of_parts(tmp_path) == list(range(1, step + 1))
+  names = sorted(path.name for path in tmp_path.iterdir())
+  assert names == [f'metrics-00000{i}.jsonl' for i in range(3)]
+  with MetricLog(tmp_path, start=4, total_steps=20, in_parts=True) as log:
+    assert steps_of_parts(tmp_path) == [1, 2, 3, 4]
+    log.write(5, {'x': 2.0})
+    log.rewind(2)
+    log.write(3, {'x': 3.0})
+  assert steps_of_parts(tmp_path) == [1, 2, 3]
 
 
 def test_lines_are_said_without_a_terminal(tmp_path, capsys):

@@ -1,0 +1,67 @@
+"""Writes the tables of README.md from results.jsonl: python experiments/claims/table.py.
+
+Each variant is compared with its base on the same seeds: the mean of the differences and its 95 %
+confidence interval, by Student's t.
+"""
+
+import math
+import pathlib
+import statistics
+import sys
+
+from scipy import stats
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+
+from trials import read, write_between  # noqa: E402
+from variants import SETS, changes, comparisons  # noqa: E402
+
+HEADER = """\
+| variant | accuracy | n | difference to its base | 95 % interval |
+|---|---|---|---|---|"""
+
+
+def accuracies(results: list[dict], data: str, name: str, flat: dict) -> dict[int, float | None]:
+  """Returns the accuracy for each seed, None where the run diverged."""
+  key = {'data': data, 'variant': name, 'changes': flat}
+  return {line['seed']: line['accuracy'] for line in results if key.items() <= line.items()}
+
+
+def interval(differences: list[float]) -> tuple[float, float]:
+  """Returns the mean and half the width of its 95 % confidence interval."""
+  n = len(differences)
+  if n < 2:
+    return statistics.mean(differences), math.nan
+  half = stats.t.ppf(0.975, n - 1) * statistics.stdev(differences) / math.sqrt(n)
+  return statistics.mean(differences), half
+
+
+def table(results: list[dict], data: str) -> str:
+  """Returns the table of a data set in Markdown."""
+  rows, base_runs = [HEADER], {}
+  for name, (base, change) in comparisons(data).items():
+    runs = accuracies(results, data, name, changes(base, change))
+    if not change:
+      base_runs[base] = runs
+    good = {seed: value for seed, value in runs.items() if value is not None}
+    if not good:
+      rows.append(f'| {name} | {"diverged" if runs else "not run"} | {len(runs)} | | |')
+      continue
+    mean = f'{100 * statistics.mean(good.values()):.2f} %'
+    if len(good) < len(runs):
+      mean += f' ({len(runs) - len(good)} diverged)'
+    shared = [seed for seed in good if base_runs[base].get(seed) is not None]
+    if not change or not shared:
+      rows.append(f'| **{name}** | {mean} | {len(runs)} | | |')
+      continue
+    difference, half = interval([100 * (good[seed] - base_runs[base][seed]) for seed in shared])
+    within = '' if math.isnan(half) else f'{difference - half:+.2f} … {difference + half:+.2f}'
+    rows.append(f'| {name} | {mean} | {len(runs)} | {difference:+.2f} | {within} |')
+  return '\n'.join(rows)
+
+
+if __name__ == '__main__':
+  results = read(HERE / 'results.jsonl')
+  for data in SETS:
+    write_between(HERE / 'README.md', data, table(results, data))
