@@ -1,6 +1,7 @@
 """The architectures of configs/cifar10.py: parameters, flops, and images a second of training here.
 
-python experiments/zoo/run.py       writes results.json and the table of the project's README
+python experiments/zoo/run.py            writes results.json and the table of the project's README
+python experiments/zoo/run.py --table    the table alone, after accuracy.py
 """
 
 import json
@@ -55,8 +56,8 @@ def measure(name: str, variant: str) -> dict:
 
 
 def table(results: dict) -> str:
-  """Returns the table in Markdown, with the accuracies that experiments/records has measured."""
-  accuracies = {line['config']: line for line in read(HERE.parent / 'reproduce' / 'results.jsonl')}
+  """Returns the table in Markdown, with the accuracies that accuracy.py has measured."""
+  accuracies = {line['config']: line for line in read(HERE / 'accuracy.jsonl')}
   rows = [
     '| network | parameters | flops an image | images/s, SCS | images/s, twin | accuracy |',
     '|---|---|---|---|---|---|',
@@ -75,6 +76,9 @@ def table(results: dict) -> str:
 
 
 def main() -> None:
+  if '--table' in sys.argv:
+    write_between(ROOT / 'README.md', 'zoo', table(json.loads(RESULTS.read_text())))
+    return
   sharding.use_cpu_cores(BATCH)
   names = runpy.run_path(str(ROOT / 'configs' / 'cifar10.py'))['NETWORKS']
   results = {'networks': {}, 'batch': BATCH, **origin()}
