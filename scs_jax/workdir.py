@@ -40,7 +40,10 @@ def claim(
   elif jax.process_index() == 0:
     try:
       path.mkdir(parents=True, exist_ok=True)
-      (path / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n')
+      # Renamed into place: another process may be looking whether it is there.
+      draft = path / 'config.json.draft'
+      draft.write_text(config.to_json_best_effort(indent=2) + '\n')
+      draft.rename(path / 'config.json')
     except OSError as error:
       raise ValueError(f'--workdir {path} cannot be written: {error}') from error
   if jax.process_index() != 0 or is_bucket(path):
