@@ -33,6 +33,12 @@ ROWS = {
   'mnist_1400': Row('MNIST 99 % with fewer than 1,400 parameters', 'leaderboard', 0.99, 1_236,
                     'configs/mnist.py:separable', 5, recipe='ours'),
   'mnist_smoke': Row('MNIST in 3 epochs', 'Rohrer', 0.9384, 1_233, 'configs/gallery.py:mnist_smoke', 5),
+  # Of 0.01, 0.03, 0.05 and 0.1, 0.1 was best on the last 5,000 training images (seed 0: 93.0, 95.2,
+  # 95.8 and 96.8 %).
+  'mnist_smoke_0.1': Row('MNIST in 3 epochs', 'Rohrer', 0.9384, 1_233,
+                         'configs/gallery.py:mnist_smoke', 5,
+                         {'optimizer.schedule.peak_learning_rate': 0.1},
+                         'published, but learning rate 0.1 instead of 0.01'),
   'fashion_2764': Row('Fashion-MNIST 90 %', 'leaderboard', 0.9, 2_764,
                       'configs/gallery.py:fashion_90_2764', 5,
                       {**_SHORT, 'total_epochs': 60}, 'published, but 60 of 200 epochs, averaged'),
