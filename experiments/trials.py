@@ -11,7 +11,7 @@ import platform
 import runpy
 import statistics
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -65,6 +65,19 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   }
 
 
+def add_missing(
+  results: pathlib.Path, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]
+) -> None:
+  """Adds the line `{**key, **make()}`, unless a line with all of `key` is there already."""
+  key = json.loads(json.dumps(key))  # as a line gives it back, with lists for tuples
+  if any(key.items() <= line.items() for line in read(results)):
+    print(f'done before: {key}', flush=True)
+    return
+  line = json.dumps({**key, **make()}) + '\n'
+  with results.open('a') as file:  # one write, so that two processes may share a file
+    file.write(line)
+
+
 def parameters(config) -> int:
   """Returns the number of learned numbers of the config's network, all of them."""
   import jax
@@ -94,12 +107,6 @@ def origin() -> dict[str, Any]:
       **{name: metadata.version(name) for name in ('jax', 'flax', 'optax', 'numpy')},
     },
   }
-
-
-def append(results: pathlib.Path, row: Mapping[str, Any]) -> None:
-  """Adds a line; two processes may do so at a time."""
-  with results.open('a') as file:
-    file.write(json.dumps(row) + '\n')
 
 
 def read(results: pathlib.Path) -> list[dict[str, Any]]:

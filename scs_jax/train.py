@@ -189,13 +189,17 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     Watchdog(config.stall_seconds) as watchdog,
   ):
     wanted = _with_shardings(state_shapes, shardings)
-    restored = checkpoints.restore(wanted)
-    if restored is None:
-      start, values = 0, {}
-      state = jax.jit(make_state, out_shardings=shardings)()
-    else:
-      start, state, values = restored.step, restored.state, restored.extra['metrics']
-      train_batches.restore(restored.extra['iterator'])
+
+    def restore_or_make() -> tuple[int, State, dict[str, Any]]:
+      """Returns the step and the state to go on from, and what was saved beside them, if anything."""
+      if (restored := checkpoints.restore(wanted)) is not None:
+        return restored.step, restored.state, restored.extra
+      return 0, jax.jit(make_state, out_shardings=shardings)(), {}
+
+    start, state, saved = restore_or_make()
+    values = saved.get('metrics', {})
+    if saved:
+      train_batches.restore(saved['iterator'])
 
     # ----------------------------------------------------------------------------------- Loop
     in_parts = is_bucket(workdir)
@@ -275,11 +279,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
             raise
           # The batches are not rewound: those since the checkpoint are skipped.
           rollbacks -= 1
-          restored = checkpoints.restore(wanted)
-          start = 0 if restored is None else restored.step
-          state = (
-            jax.jit(make_state, out_shardings=shardings)() if restored is None else restored.state
-          )
+          start, state, _ = restore_or_make()
           step, unseen = start, None
           log.rewind(start)
           log.say(f'{error}. Rolled back to step {start}; {rollbacks} rollbacks are left')

@@ -7,6 +7,7 @@ With --tune it trains the bases at several learning rates, on a validation split
 training set, for `variants.LEARNING_RATES`.
 """
 
+import functools
 import pathlib
 import sys
 
@@ -16,7 +17,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
-from trials import Trial, append, read, run  # noqa: E402
+from trials import Trial, add_missing, run  # noqa: E402
 from variants import BASES, SETS, changes, comparisons  # noqa: E402
 
 from scs_jax import models  # noqa: E402
@@ -42,10 +43,8 @@ def main(_):
       for i, (name, (base, change)) in enumerate(comparisons(data).items()):
         trial = Trial(f'experiments/claims/config.py:{data}', seed, changes(base, change))
         key = {'data': data, 'variant': name, 'seed': seed, 'changes': trial.changes}
-        if any(key.items() <= line.items() for line in read(results)):
-          continue
         folder = pathlib.Path(WORKDIR.value, data, f'{seed}', f'{i:02d}')
-        append(results, {**key, **outcome(trial, folder)})
+        add_missing(results, key, functools.partial(outcome, trial, folder))
 
 
 def tune(results: pathlib.Path) -> None:
@@ -57,10 +56,8 @@ def tune(results: pathlib.Path) -> None:
         tried = {**changes(base, {'optimizer.schedule.peak_learning_rate': rate}), **validation}
         trial = Trial(f'experiments/claims/config.py:{data}', 0, tried)
         key = {'data': data, 'variant': f'tune: {base}', 'seed': 0, 'changes': tried}
-        if any(key.items() <= line.items() for line in read(results)):
-          continue
         folder = pathlib.Path(WORKDIR.value, data, 'tune', f'{base}_{rate}'.replace(' ', ''))
-        append(results, {**key, **outcome(trial, folder)})
+        add_missing(results, key, functools.partial(outcome, trial, folder))
 
 
 def outcome(trial: Trial, folder: pathlib.Path) -> dict:

@@ -22,18 +22,18 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # there is no chip to share
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from flax import nnx
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(HERE.parent / 'speed'), str(ROOT)]
 
-from scs_jax import losses, models, optim, sharding, train  # noqa: E402
+from networks import make_step, sharded  # noqa: E402
+
+from scs_jax import sharding  # noqa: E402
 
 # One chip of a v5e, as published: bfloat16 flops a second, bytes a second from its memory.
 PEAK_FLOPS, BANDWIDTH = 197e12, 819e9
@@ -64,35 +64,22 @@ def compile_step(mesh: Mesh, variant: str):
   config = runpy.run_path(str(ROOT / 'configs' / 'imagenet.py'))['get_config'](
     f'resnet50,variant={variant},batch={ROWS_A_CHIP * mesh.size}'
   )
-  size = config.data.resolution
-  image = (size, size, 3)
-  build = lambda: models.build(
-    **config.model.to_dict(), input_shape=image, num_classes=1000, rngs=nnx.Rngs(0)
-  )
-  optimizer = optim.make(1000, **config.optimizer.to_dict())
-  graph, make_state = train.split_model(build, optimizer, averaged=config.ema_decay is not None)
-  step = train.make_train_step(
-    graph,
-    optimizer,
-    objective=losses.classification,
-    augmentation=lambda keys, images: images,  # on the hosts
+  model, size = config.model.to_dict(), config.data.resolution
+  variant, dtype = model.pop('variant'), model.pop('dtype')
+  step, make_state, batch = make_step(
+    (size, size, 3),
+    model,
+    variant,
+    dtype,
+    batch=config.batch_size,
+    num_classes=1000,
+    optimizer=config.optimizer.to_dict(),
     label_smoothing=config.label_smoothing,
     ema_decay=config.ema_decay,
-    seed=0,
-  )
+  )  # images are augmented on the hosts
+  step, _ = sharded(step, mesh, make_state)
   state = jax.eval_shape(make_state)
-  shardings = sharding.state_shardings(mesh, state)
-  shape = lambda *more, dtype=jnp.int32: jax.ShapeDtypeStruct((config.batch_size, *more), dtype)
-  batch = {
-    'image': shape(*image, dtype=jnp.uint8), 'label': shape(), 'epoch': shape(), 'index': shape()
-  }  # fmt: skip
-  jitted = jax.jit(
-    step,
-    in_shardings=(shardings, sharding.batch_sharding(mesh)),
-    out_shardings=(shardings, sharding.replicated(mesh)),
-    donate_argnums=0,
-  )
-  return jitted.lower(state, batch).compile(), state
+  return step.lower(state, batch).compile(), state
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:

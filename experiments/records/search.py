@@ -6,6 +6,7 @@ Trial i is drawn with the seed i, so the same command tries the same networks in
 goes on where it stopped. Two processes may share the work: --first=0 --every=2 and --first=1 --every=2.
 """
 
+import functools
 import pathlib
 import sys
 
@@ -15,7 +16,7 @@ from absl import app, flags
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from trials import Trial, append, parameters, read, run  # noqa: E402
+from trials import Trial, add_missing, parameters, run  # noqa: E402
 
 # Data set, most parameters, epochs of a trial, and the two splits of the training set.
 TASKS = {
@@ -82,10 +83,12 @@ def main(_):
   results = pathlib.Path(RESULTS.value)
   for number in range(FIRST.value, TRIALS.value, EVERY.value):
     key = {'task': TASK.value, 'trial': number}
-    if any(key.items() <= line.items() for line in read(results)):
-      continue
-    trial = draw(TASK.value, number)
-    append(results, {**key, **run(trial, pathlib.Path(WORKDIR.value, TASK.value, f'{number}'))})
+    add_missing(results, key, functools.partial(run_trial, number))
+
+
+def run_trial(number: int) -> dict:
+  """Trains trial `number` and returns its result."""
+  return run(draw(TASK.value, number), pathlib.Path(WORKDIR.value, TASK.value, f'{number}'))
 
 
 if __name__ == '__main__':

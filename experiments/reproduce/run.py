@@ -3,6 +3,8 @@
 python experiments/reproduce/run.py --row=mnist_smoke --workdir=DIR
 """
 
+import dataclasses
+import functools
 import pathlib
 import sys
 
@@ -12,7 +14,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from rows import ROWS  # noqa: E402
-from trials import Trial, append, read, run  # noqa: E402
+from trials import Trial, add_missing, run  # noqa: E402
 
 ROW = flags.DEFINE_multi_enum('row', None, list(ROWS), 'Which; may be given again.', required=True)
 SEEDS = flags.DEFINE_integer('seeds', None, 'Seeds 0 … n - 1; what the row asks for.')
@@ -26,16 +28,9 @@ def main(_):
     row = ROWS[name]
     for seed in range(SEEDS.value or row.seeds):
       trial = Trial(row.config, seed, row.changes)
-      if any(same(line, name, trial) for line in read(results)):
-        print(f'{name}, seed {seed}: done before', flush=True)
-        continue
-      append(results, {'row': name, **run(trial, pathlib.Path(WORKDIR.value, name, f'{seed}'))})
-
-
-def same(line: dict, name: str, trial: Trial) -> bool:
-  """Whether `line` is the result of this trial, as the row stands now."""
-  ours = (name, trial.config, trial.seed, dict(trial.changes))
-  return (line['row'], line['config'], line['seed'], line['changes']) == ours
+      folder = pathlib.Path(WORKDIR.value, name, f'{seed}')
+      key = {'row': name, **dataclasses.asdict(trial)}
+      add_missing(results, key, functools.partial(run, trial, folder))
 
 
 if __name__ == '__main__':

@@ -11,6 +11,11 @@ from scs_jax import losses, models, optim, sharding, train
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 BATCH = 128
+ADAMW = {
+  'name': 'adamw',
+  'schedule': {'name': 'constant', 'peak_learning_rate': 0.01},
+  'momentum': 0.9,
+}
 
 
 def gallery(name: str) -> tuple:
@@ -38,24 +43,26 @@ def make_step(
   batch=BATCH,
   objective=losses.classification,
   augmentation=lambda keys, images: images,
+  num_classes=10,
+  optimizer=ADAMW,
+  label_smoothing=0.0,
+  ema_decay=None,
 ):
   """Returns `(step, make_state, batch)`, the pure training step and what it is called with."""
   sizes = {**sizes, 'variant': variant, 'dtype': dtype}
-  optimizer = optim.make(
-    1000, name='adamw', schedule={'name': 'constant', 'peak_learning_rate': 0.01}, momentum=0.9
-  )
+  optimizer = optim.make(1000, **optimizer)
 
   def build():
-    return models.build(**sizes, input_shape=image, num_classes=10, rngs=nnx.Rngs(0))
+    return models.build(**sizes, input_shape=image, num_classes=num_classes, rngs=nnx.Rngs(0))
 
-  graph, make_state = train.split_model(build, optimizer, averaged=False)
+  graph, make_state = train.split_model(build, optimizer, averaged=ema_decay is not None)
   step = train.make_train_step(
     graph,
     optimizer,
     objective=objective,
     augmentation=augmentation,
-    label_smoothing=0.0,
-    ema_decay=None,
+    label_smoothing=label_smoothing,
+    ema_decay=ema_decay,
     seed=0,
   )
   shape = lambda *size, dtype=jnp.int32: jax.ShapeDtypeStruct((batch, *size), dtype)
@@ -68,18 +75,24 @@ def make_step(
   return step, make_state, examples
 
 
+def sharded(step, mesh, make_state):
+  """Returns the step jitted as the loop does it, and the shardings of the state."""
+  shardings = sharding.state_shardings(mesh, jax.eval_shape(make_state))
+  jitted = jax.jit(
+    step,
+    in_shardings=(shardings, sharding.batch_sharding(mesh)),
+    out_shardings=(shardings, sharding.replicated(mesh)),
+    donate_argnums=0,
+  )
+  return jitted, shardings
+
+
 def timed_step(image, sizes, variant, **more):
   """Returns a function of no argument that makes a step, sharded as the loop shards it."""
   step, make_state, shapes = make_step(image, sizes, variant, **more)
   mesh = sharding.make_mesh()
-  shardings = sharding.state_shardings(mesh, jax.eval_shape(make_state))
+  step, shardings = sharded(step, mesh, make_state)
   rows = sharding.batch_sharding(mesh)
-  step = jax.jit(
-    step,
-    in_shardings=(shardings, rows),
-    out_shardings=(shardings, sharding.replicated(mesh)),
-    donate_argnums=0,
-  )
   key = jax.random.key(0)
   batch = {
     name: jax.device_put(jax.random.randint(key, s.shape, 0, 10).astype(s.dtype), rows)

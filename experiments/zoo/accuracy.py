@@ -4,6 +4,8 @@ python experiments/zoo/accuracy.py --network=resnet20 --workdir=DIR
 python experiments/zoo/accuracy.py --network=resnet20,variant=conv --seeds=3 --workdir=DIR
 """
 
+import dataclasses
+import functools
 import pathlib
 import sys
 
@@ -12,7 +14,7 @@ from absl import app, flags
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from trials import Trial, append, read, run  # noqa: E402
+from trials import Trial, add_missing, run  # noqa: E402
 
 NETWORK = flags.DEFINE_string('network', None, 'The argument of the config.', required=True)
 EPOCHS = flags.DEFINE_float('epochs', None, 'Another length than that of the config.')
@@ -26,10 +28,8 @@ def main(_):
   changes = {} if EPOCHS.value is None else {'total_epochs': EPOCHS.value}
   for seed in range(SEEDS.value):
     trial = Trial(f'configs/cifar10.py:{NETWORK.value}', seed, changes)
-    key = {'config': trial.config, 'seed': seed, 'changes': changes}
-    if any(key.items() <= line.items() for line in read(results)):
-      continue
-    append(results, run(trial, pathlib.Path(WORKDIR.value, NETWORK.value, f'{seed}')))
+    folder = pathlib.Path(WORKDIR.value, NETWORK.value, f'{seed}')
+    add_missing(results, dataclasses.asdict(trial), functools.partial(run, trial, folder))
 
 
 if __name__ == '__main__':

@@ -169,33 +169,37 @@ def evaluation_batches(
 
 
 @dataclasses.dataclass
-class _TrainExample:
-  """Makes row number i of this host; a class, because it is sent to the worker processes."""
+class _HostRows:
+  """Where row number i of this host stands among those of all hosts."""
 
   records: Records
   batch_size: int
   rows: np.ndarray
+
+  def position(self, number: int) -> int:
+    step, row = divmod(int(number), len(self.rows))
+    return step * self.batch_size + int(self.rows[row])
+
+
+@dataclasses.dataclass
+class _TrainExample(_HostRows):
+  """Makes row number i of this host; a class, because it is sent to the worker processes."""
+
   order: Order
   seed: int
 
   def __call__(self, number: int) -> dict[str, np.ndarray]:
-    step, row = divmod(int(number), len(self.rows))
-    position = step * self.batch_size + self.rows[row]
-    (epoch,), (index,) = self.order.locate(np.array([position]))
+    (epoch,), (index,) = self.order.locate(np.array([self.position(number)]))
     rng = np.random.default_rng((self.seed, int(epoch), int(index)))
     image, label = self.records.read(int(index), rng)
     return {'image': image, 'label': np.int32(label), 'epoch': epoch, 'index': index}
 
 
-@dataclasses.dataclass
-class _EvaluationExample:
-  records: Records
-  batch_size: int
-  rows: np.ndarray
+class _EvaluationExample(_HostRows):
+  """Makes row number i of this host; those past the end weigh nothing."""
 
   def __call__(self, number: int) -> dict[str, np.ndarray]:
-    step, row = divmod(int(number), len(self.rows))
-    position = step * self.batch_size + int(self.rows[row])
+    position = self.position(number)
     image, label = self.records.read(min(position, self.records.size - 1), None)
     weight = np.float32(position < self.records.size)
     return {'image': image, 'label': np.int32(label), 'weight': weight}
