@@ -127,7 +127,7 @@ install() {
   on all 'mkdir -p ~/scs_jax && rm -rf ~/scs_jax/configs ~/scs_jax/tmp.*' || return
   tpus tpu-vm scp --recurse "$wheels" "$(dirname "$0")/configs" "$name:scs_jax/" --worker=all || return
   on all "cd ~/scs_jax && python3 -m venv venv && venv/bin/pip install --quiet 'jax[tpu]' && \
-venv/bin/pip install --quiet \"\$(ls $(basename "$wheels")/*.whl)[train]\"" || return
+venv/bin/pip install --quiet \"\$(ls $(basename "$wheels")/*.whl)[train,gcs]\"" || return
   if [[ -n $data_copy ]]; then
     on all "mkdir -p ~/tensorflow_datasets && \
 gcloud storage rsync --recursive '$data_copy' ~/tensorflow_datasets" || return

@@ -10,9 +10,10 @@ agrees with its manifest is restored, counted or called good.
     <directory>/200.deleted           a step on its way out; the same
     <directory>/damaged/300-0         a step that failed its checks, kept as evidence
 
-A step is written as `300.pending`, committed by Orbax, hashed, and only then renamed to `300`: on a
-file system with atomic renames a directory whose name is a number was complete once. Elsewhere
-(object stores) a killed rename leaves a step that fails its checks, and so is skipped.
+A step is written as `300.pending`, committed by Orbax, hashed, and only then renamed to `300`: a
+directory whose name is a number was complete once. In a bucket (`gs://`) a rename would copy every
+object; a step is written in place there, its manifest comes last and goes first, and what has none
+is a save that was killed.
 """
 
 import concurrent.futures
@@ -99,7 +100,10 @@ class Checkpoints:
         f'keep_latest must be at least 1 and keep_best at least 0, not {keep_latest}, {keep_best}'
       )
     self.skipped: dict[int, str] = {}
-    self._directory = epath.Path(directory).resolve()  # Orbax refuses relative paths
+    directory = epath.Path(directory)
+    self._in_bucket = '://' in os.fspath(directory)
+    # Orbax refuses relative paths, and to resolve gs:// would make it one.
+    self._directory = directory if self._in_bucket else directory.resolve()
     self._keep_latest = keep_latest
     self._keep_best = keep_best
     self._best_metric = best_metric
@@ -249,7 +253,8 @@ class Checkpoints:
     pending = self._pending(step)
     manifest = {**manifest, 'files': _fingerprints(pending)}
     (pending / _MANIFEST).write_bytes(_encode_manifest(manifest))
-    pending.rename(self._directory / str(step))
+    if not self._in_bucket:
+      pending.rename(self._directory / str(step))
     self._manifests[step] = manifest
     self._prune()
 
@@ -258,9 +263,13 @@ class Checkpoints:
     steps = sorted(self._verify_steps())
     best = self._ranked(steps)[: self._keep_best]
     for step in set(steps[: -self._keep_latest]) - set(best):
-      # Renamed first, so that a kill half-way leaves nothing that looks like a damaged step.
-      going = self._directory / f'{step}{_DELETED}'
-      (self._directory / str(step)).rename(going)
+      # In two steps, so that a kill half-way leaves nothing that looks like a damaged step.
+      path = going = self._directory / str(step)
+      if self._in_bucket:
+        (path / _MANIFEST).unlink()
+      else:
+        going = self._directory / f'{step}{_DELETED}'
+        path.rename(going)
       del self._manifests[step]
       going.rmtree()
 
@@ -372,12 +381,16 @@ class Checkpoints:
     return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
   def _pending(self, step: int) -> epath.Path:
-    return self._directory / f'{step}{_PENDING}'
+    return self._directory / (str(step) if self._in_bucket else f'{step}{_PENDING}')
 
   def _set_aside(self, step: int) -> None:
     """Moves a damaged step into `damaged/`, under a name not used yet, and says so."""
     folder = self._directory / 'damaged'
     folder.mkdir(exist_ok=True)
+    # A bucket has a folder as long as there is something in it, and nothing moves where none is.
+    (folder / 'README.txt').write_text(
+      'Checkpoints that failed their checks; nothing reads them.\n'
+    )
     names = (folder / f'{step}-{number}' for number in itertools.count())
     target = next(path for path in names if not path.exists())
     (self._directory / str(step)).rename(target)
@@ -385,8 +398,13 @@ class Checkpoints:
 
   def _remove_leftovers(self) -> None:
     """Removes what a killed or failed save or deletion left."""
+    if not self._directory.exists():  # an empty folder of a bucket
+      return
     for path in list(self._directory.iterdir()):
-      if path.name.partition('.')[0].isdecimal() and path.name.endswith(_LEFTOVERS):
+      if path.name.partition('.')[0].isdecimal() and (
+        path.name.endswith(_LEFTOVERS)
+        or (self._in_bucket and path.name.isdecimal() and not (path / _MANIFEST).exists())
+      ):
         path.rmtree()
 
   def _release(self) -> None:

@@ -26,7 +26,7 @@ from scs_jax.metric_log import MetricLog, Rate
 from scs_jax.spelling import check_known
 from scs_jax.stopping import StopRequest
 from scs_jax.watchdog import Watchdog
-from scs_jax.workdir import check_present, check_same_run, claim, is_bucket
+from scs_jax.workdir import check_present, check_same_run, claim, holds_run, is_bucket
 
 State = dict[str, Any]  # params, statistics, optimizer and, if it is on, ema
 Batch = dict[str, jax.Array]
@@ -308,7 +308,7 @@ def evaluate_checkpoint(
     ValueError: the workdir holds no checkpoint, or a run of another config.
   """
   workdir = epath.Path(workdir)
-  if not (workdir / 'config.json').exists():
+  if not holds_run(workdir):
     raise ValueError(f'--workdir {workdir} holds no run to evaluate: train first')
   check_same_run(workdir, config, MAY_CHANGE)
   train_set, eval_set = _load(config)

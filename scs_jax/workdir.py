@@ -35,15 +35,17 @@ def claim(
     ValueError: it cannot be written, or holds a run of another config.
     WorkdirError: another process is using it.
   """
-  if (path / 'config.json').exists():
+  if holds_run(path):
     check_same_run(path, config, may_change)
   elif jax.process_index() == 0:
     try:
       path.mkdir(parents=True, exist_ok=True)
-      # Renamed into place: another process may be looking whether it is there.
-      draft = path / 'config.json.draft'
+      # It must appear whole, because another process may be looking whether it is there: objects
+      # do, files are renamed into place.
+      draft = path / ('config.json' if is_bucket(path) else 'config.json.draft')
       draft.write_text(config.to_json_best_effort(indent=2) + '\n')
-      draft.rename(path / 'config.json')
+      if not is_bucket(path):
+        draft.rename(path / 'config.json')
     except OSError as error:
       raise ValueError(f'--workdir {path} cannot be written: {error}') from error
   if jax.process_index() != 0 or is_bucket(path):
@@ -68,9 +70,21 @@ def claim(
     yield
 
 
+def holds_run(path: epath.Path) -> bool:
+  """Whether a run was begun in `path`; raises ValueError if that cannot be found out."""
+  try:
+    return (path / 'config.json').exists()
+  except ImportError as error:
+    raise ValueError(
+      f"--workdir {path} has no client here: {error}. For gs:// run pip install 'scs-jax[gcs]'"
+    ) from error
+  except OSError as error:
+    raise ValueError(f'--workdir {path} cannot be reached: {error}') from error
+
+
 def check_present(path: epath.Path) -> None:
   """Raises WorkdirError if the run's folder was removed while it ran."""
-  if not (path / 'config.json').exists():
+  if not holds_run(path):
     raise WorkdirError(
       f'--workdir {path} is gone: it was removed or unmounted while the run was writing to it. What '
       'it held is lost; the same command starts afresh'
