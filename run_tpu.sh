@@ -126,8 +126,11 @@ install() {
   run python3 -m pip wheel --quiet --no-deps --wheel-dir="$wheels" "$(dirname "$0")" || return
   on all 'mkdir -p ~/scs_jax && rm -rf ~/scs_jax/configs ~/scs_jax/tmp.*' || return
   tpus tpu-vm scp --recurse "$wheels" "$(dirname "$0")/configs" "$name:scs_jax/" --worker=all || return
-  on all "cd ~/scs_jax && python3 -m venv venv && venv/bin/pip install --quiet 'jax[tpu]' && \
-venv/bin/pip install --quiet \"\$(ls $(basename "$wheels")/*.whl)[train,gcs]\"" || return
+  # uv, because a TPU machine's own Python may be older than the one we need.
+  on all "cd ~/scs_jax && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv && \
+~/.local/bin/uv venv --quiet --allow-existing --python 3.12 venv && \
+~/.local/bin/uv pip install --quiet --python venv/bin/python 'jax[tpu]' \
+\"\$(ls $(basename "$wheels")/*.whl)[train,gcs]\"" || return
   if [[ -n $data_copy ]]; then
     on all "mkdir -p ~/tensorflow_datasets && \
 gcloud storage rsync --recursive '$data_copy' ~/tensorflow_datasets" || return

@@ -58,17 +58,17 @@ def start(words, **more) -> subprocess.Popen:
   )  # fmt: skip
 
 
-def start_two(words, **more) -> list[subprocess.Popen]:
-  """Two processes with two devices each, as two hosts of a pod."""
+def start_hosts(words, count: int = 2, devices: int = 2) -> list[subprocess.Popen]:
+  """So many processes with so many devices each, as the hosts of a pod."""
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     address = f'127.0.0.1:{s.getsockname()[1]}'
   return [
     start(
-      words, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES='2', JAX_PROCESS_ID=str(i),
-      JAX_NUM_CPU_DEVICES='2', **more,
+      words, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES=str(count), JAX_PROCESS_ID=str(i),
+      JAX_NUM_CPU_DEVICES=str(devices),
     )
-    for i in range(2)
+    for i in range(count)
   ]  # fmt: skip
 
 
@@ -111,7 +111,7 @@ train.train_and_evaluate(config, sys.argv[1])
 
 
 def processes(folder) -> dict:
-  """Two processes of two devices against one of four: float32 ten steps, float64 fifty."""
+  """Two processes of two devices, and four of one, against one of four: ten and fifty steps."""
   result = {}
   for name, steps, bound in (('float32', 10, 1e-5), ('float64', 50, 1e-9)):
     epochs = steps * 64 / 1280
@@ -121,13 +121,14 @@ def processes(folder) -> dict:
         return [sys.executable, '-c', DOUBLE, str(folder / run), str(epochs)]
       return command(folder / run, f'--config.total_epochs={epochs}')
 
-    finish(*start_two(words(f'{name}_two')))
-    finish(start(words(f'{name}_one'), JAX_NUM_CPU_DEVICES='4'))
-    two, one = (list(losses(folder / f'{name}_{n}').values()) for n in ('two', 'one'))
-    assert len(two) == len(one) == steps
-    difference = float(np.abs(np.subtract(two, one)).max())
-    result[f'{name}, {steps} steps, largest difference of the loss'] = difference
-    assert difference <= bound, difference
+    finish(start(words(f'{name}_1'), JAX_NUM_CPU_DEVICES='4'))
+    for hosts in (2, 4):
+      finish(*start_hosts(words(f'{name}_{hosts}'), hosts, 4 // hosts))
+      many, one = (list(losses(folder / f'{name}_{n}').values()) for n in (hosts, 1))
+      assert len(many) == len(one) == steps
+      difference = float(np.abs(np.subtract(many, one)).max())
+      result[f'{name}, {steps} steps, {hosts} processes, largest difference'] = difference
+      assert difference <= bound, difference
   return result
 
 
@@ -160,14 +161,18 @@ def kills(folder) -> dict:
   }  # fmt: skip
 
 
+def wait_for_step(step: int, workdir, processes) -> None:
+  path = workdir / 'metrics.jsonl'
+  while not (path.exists() and max(losses(workdir), default=0) >= step):
+    assert all(process.poll() is None for process in processes), finish(*processes)
+    time.sleep(0.05)
+
+
 def signals(folder) -> dict:
   """SIGTERM to one of two processes: both save the same step and exit 0, and resume."""
   length = '--config.total_epochs=20'
-  pair = start_two(command(folder / 'run', length))
-  path = folder / 'run' / 'metrics.jsonl'
-  while not (path.exists() and len(path.read_text().splitlines()) > 30):
-    assert all(process.poll() is None for process in pair), [p.communicate() for p in pair]
-    time.sleep(0.05)
+  pair = start_hosts(command(folder / 'run', length))
+  wait_for_step(30, folder / 'run', pair)
   pair[1].send_signal(signal.SIGTERM)
   outputs = finish(*pair)
   saved = sorted(
@@ -175,8 +180,46 @@ def signals(folder) -> dict:
   )
   stopped = next(line for line in outputs[0].splitlines() if line.startswith('stopped by'))
   assert f'after step {saved[-1]};' in stopped, (stopped, saved)
-  finish(*start_two(command(folder / 'run', length)))
+  finish(*start_hosts(command(folder / 'run', length)))
   return {'said': stopped, 'resumed to step': max(losses(folder / 'run'))}
+
+
+def hosts(folder) -> dict:
+  """One of two hosts hangs, and later dies: the other says so; no step is lost or doubled."""
+  words = ('--config.total_epochs=20', '--config.save_every_epochs=1', '--config.stall_seconds=5')
+  finish(*start_hosts(command(folder / 'undisturbed', *words)))
+  pair = start_hosts(command(folder / 'run', *words))
+  wait_for_step(50, folder / 'run', pair)
+  pair[1].send_signal(signal.SIGSTOP)
+  time.sleep(15)
+  pair[1].send_signal(signal.SIGCONT)
+  reached = max(losses(folder / 'run'))
+  wait_for_step(reached + 50, folder / 'run', pair)
+  pair[1].kill()
+  begun = time.perf_counter()
+  said = pair[0].communicate(timeout=600)[0]
+  seconds = time.perf_counter() - begun
+  (folder / 'left.log').write_text(said)
+  stalls = [line.partition(';')[0] for line in said.splitlines() if 'no progress for' in line]
+  stalls = [
+    line for line in stalls if line.endswith((f'step {reached + 1}', f'step {reached + 2}'))
+  ]
+  assert stalls, f'nothing said between steps {reached} and {reached + 2}: {said}'
+  assert pair[0].returncode, 'the host that was left went on alone'
+  finish(*start_hosts(command(folder / 'run', *words)))
+  same = fingerprint(folder / 'run') == fingerprint(folder / 'undisturbed')
+  assert same, 'the end is another one'
+  return {
+    'said while the other hung': stalls[0],
+    'exit code of the host that was left': pair[0].returncode,
+    'seconds until it ended': round(seconds),
+    'its last words': next(
+      line[line.index('Terminating') :].partition(' This')[0]
+      for line in said.splitlines()
+      if 'Terminating process' in line
+    ),
+    'final state bit-identical': same,
+  }
 
 
 def damage(folder) -> dict:
@@ -343,7 +386,7 @@ def bad_inputs(folder) -> dict:
 
 TABLES = {
   f.__name__: f
-  for f in (processes, kills, signals, damage, devices, folders, sharded_bytes, bad_inputs)
+  for f in (processes, kills, signals, hosts, damage, devices, folders, sharded_bytes, bad_inputs)
 }
 
 
