@@ -307,23 +307,44 @@ def evaluate_checkpoint(
   Raises:
     ValueError: the workdir holds no checkpoint, or a run of another config.
   """
-  workdir = epath.Path(workdir)
-  if not holds_run(workdir):
-    raise ValueError(f'--workdir {workdir} holds no run to evaluate: train first')
-  check_same_run(workdir, config, MAY_CHANGE)
   train_set, eval_set = _load(config)
   mesh = sharding.make_mesh(**config.mesh)
+  graph, shardings, restored = _restore(config, workdir, step, train_set, mesh)
+  objective = losses.OBJECTIVES[config.objective]
+  evaluate = _make_evaluate(graph, objective, mesh, shardings, eval_set, config.eval_batch_size)
+  return {'step': restored.step, **evaluate(restored.state)}
+
+
+def trained_model(
+  config: ml_collections.ConfigDict, workdir: str, step: int | None = None
+) -> nnx.Module:
+  """Returns the network of `workdir` as its newest checkpoint, or that of `step`, has it.
+
+  The parameters are the averaged ones if the run has them: those that were evaluated.
+
+  Raises:
+    ValueError: the workdir holds no checkpoint, or a run of another config.
+  """
+  mesh = sharding.make_mesh(**config.mesh)
+  graph, _, restored = _restore(config, workdir, step, _load(config)[0], mesh)
+  return nnx.merge(graph, _evaluated_params(restored.state), restored.state['statistics'])
+
+
+def _restore(config, workdir, step, train_set, mesh):
+  """Returns the model's structure, the shardings and the checkpoint; writes nothing."""
+  workdir = epath.Path(workdir)
+  if not holds_run(workdir):
+    raise ValueError(f'--workdir {workdir} holds no run: train first')
+  check_same_run(workdir, config, MAY_CHANGE)
   optimizer = optim.make(1, **config.optimizer.to_dict())  # for the shape of its state only
   graph, make_state = _make_model(config, train_set, optimizer)
-  objective = losses.OBJECTIVES[config.objective]
   state_shapes = jax.eval_shape(make_state)
   shardings = sharding.state_shardings(mesh, state_shapes)
   with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
     restored = checkpoints.restore(_with_shardings(state_shapes, shardings), step)
   if restored is None:
     raise ValueError(f'--workdir {workdir} holds no checkpoint yet')
-  evaluate = _make_evaluate(graph, objective, mesh, shardings, eval_set, config.eval_batch_size)
-  return {'step': restored.step, **evaluate(restored.state)}
+  return graph, shardings, restored
 
 
 def _check_ranges(config):

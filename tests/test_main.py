@@ -48,7 +48,7 @@ def test_trains_goes_on_and_evaluates(tmp_path):
     (['--config.batch_sise=3'], 'Did you mean "batch_size" instead of "batch_sise"?'),
     (['--config.data.name=minst'], 'minst'),
     (['--config.model.name=scsnet'], "unknown model 'scsnet'; did you mean 'scs_net'?"),
-    (['--mode=eval'], 'holds no run to evaluate: train first'),
+    (['--mode=eval'], 'holds no run: train first'),
   ],
 )
 def test_mistakes_are_one_line(tmp_path, arguments, expected):

@@ -18,7 +18,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
 from trials import Trial, add_missing, run  # noqa: E402
-from variants import BASES, SETS, changes, comparisons  # noqa: E402
+from variants import BASES, SETS, changes, comparisons, folder_of  # noqa: E402
 
 from scs_jax import models  # noqa: E402
 
@@ -40,11 +40,14 @@ def main(_):
     return
   for seed in range(FIRST.value, SEEDS.value):
     for data in DATA.value:
-      for i, (name, (base, change)) in enumerate(comparisons(data).items()):
+      for name, (base, change) in comparisons(data).items():
         trial = Trial(f'experiments/claims/config.py:{data}', seed, changes(base, change))
         key = {'data': data, 'variant': name, 'seed': seed, 'changes': trial.changes}
-        folder = pathlib.Path(WORKDIR.value, data, f'{seed}', f'{i:02d}')
-        add_missing(results, key, functools.partial(outcome, trial, folder))
+        add_missing(
+          results,
+          key,
+          functools.partial(outcome, trial, folder_of(WORKDIR.value, data, name, seed)),
+        )
 
 
 def tune(results: pathlib.Path) -> None:

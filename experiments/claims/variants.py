@@ -1,5 +1,7 @@
 """What is compared: each variant changes one thing in a base, and is paired with it seed by seed."""
 
+import pathlib
+
 _SCS = {}
 _TWIN = {'layer': 'conv', 'activation': 'relu', 'norm': True, 'pool': 'max'}  # BatchNorm and ReLU
 _BARE = {**_TWIN, 'norm': False}  # convolution with bias and ReLU
@@ -62,3 +64,9 @@ def changes(base: str, change: dict) -> dict:
   for name, value in {**BASES[base], **change}.items():
     flat[name if '.' in name else f'model.{name}'] = value
   return flat
+
+
+def folder_of(workdir: str, data: str, name: str, seed: int) -> pathlib.Path:
+  """Returns the folder of a run in the `--workdir` of run.py."""
+  number = list(comparisons(data)).index(name)
+  return pathlib.Path(workdir, data, f'{seed}', f'{number:02d}')

@@ -1,0 +1,211 @@
+"""Attacks the networks that run.py trained: SCS beside its convolutional twin, seed by seed.
+
+python experiments/claims/robustness.py --data=fashion_mnist --workdir=DIR     DIR is that of run.py
+
+The first 1,000 test images that both networks of a seed classify right, so that both begin at 100 %.
+Images stay between 0 and 1; every attack sees all parameters. Whether gradients are merely hidden is
+looked at in four ways: an attack without a bound must reach 0 %, one that follows the gradient must be
+stronger than noise of the same size, twenty restarts should find little more than one, and what was
+made for the other network should do less than what was made for this one.
+"""
+
+import functools
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import optax
+from absl import app, flags
+from flax import nnx
+from jax import lax
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+
+from net import ClaimNet  # noqa: E402
+from trials import Trial, origin, write_between  # noqa: E402
+from variants import SETS, changes, folder_of  # noqa: E402
+
+from scs_jax import models, train  # noqa: E402
+from scs_jax.data import sources  # noqa: E402
+
+DATA = flags.DEFINE_enum('data', 'fashion_mnist', list(SETS), 'Which networks.')
+SEEDS = flags.DEFINE_integer('seeds', 5, 'Seeds up to this one, exclusive.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'That of run.py.', required=True)
+
+PAIR = ('SCS', 'conv + BatchNorm + ReLU')
+IMAGES = 1000
+STEPS = 40
+# As published for such images: shares of the range of a pixel, and lengths of the whole change.
+LINF = tuple(n / 255 for n in (1, 2, 4, 8, 16))
+L2 = (0.1, 0.25, 0.5, 1.0)
+CHECKED = 4 / 255  # the size at which gradients are looked at
+
+
+def attack(
+  model: Callable, x: jax.Array, labels: jax.Array, key: jax.Array, *,
+  norm: str, size: float, steps: int, restarts: int,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+  """Projected gradient ascent on the cross-entropy; one step without restarts is FGSM.
+
+  Returns:
+    The worst images found, `[n, height, width, channels]`, and the mean loss after each step of
+    the last start, `[steps]`.
+
+  References:
+    Madry et al., 2017: Towards Deep Learning Models Resistant to Adversarial Attacks.
+  """
+
+  def losses(x):
+    return optax.softmax_cross_entropy_with_integer_labels(model(x), labels)
+
+  def direction(change):  # of steepest ascent in this norm, of length 1
+    if norm == 'linf':
+      return jnp.sign(change)
+    return change / jnp.maximum(_length(change), 1e-12)
+
+  def project(change):  # to the ball, and to what is an image
+    if norm == 'linf':
+      change = jnp.clip(change, -size, size)
+    else:
+      change = change * jnp.minimum(1.0, size / jnp.maximum(_length(change), 1e-12))
+    return jnp.clip(x + change, 0.0, 1.0) - x
+
+  rate = size if steps == 1 else 2.5 * size / steps
+
+  def step(change, _):
+    gradient = jax.grad(lambda change: losses(x + change).sum())(change)
+    change = project(change + rate * direction(gradient))
+    return change, losses(x + change).mean()
+
+  def start(carry, key):
+    worst, highest = carry
+    noise = jax.random.uniform(key, x.shape, minval=-1.0)
+    begin = jnp.zeros_like(x) if steps == 1 else project(size * direction(noise))
+    change, course = lax.scan(step, begin, length=steps)
+    reached = losses(x + change)
+    better = (reached > highest)[:, None, None, None]
+    return (jnp.where(better, x + change, worst), jnp.maximum(reached, highest)), course
+
+  nothing = (x, jnp.full(len(x), -jnp.inf))
+  (worst, _), courses = lax.scan(start, nothing, jax.random.split(key, restarts))
+  return worst, courses[-1]
+
+
+def _length(change: jax.Array) -> jax.Array:
+  return jnp.sqrt(jnp.square(change).sum((1, 2, 3), keepdims=True))
+
+
+def corruptions(x: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+  """What happens to images without anybody's intent."""
+  noise = jax.random.normal(key, x.shape)
+  mean = x.mean((1, 2, 3), keepdims=True)
+  clip = functools.partial(jnp.clip, min=0.0, max=1.0)
+  return {
+    **{f'Gaussian noise, {s}': clip(x + s * noise) for s in (0.05, 0.1, 0.2)},
+    **{f'contrast × {c}': clip(mean + c * (x - mean)) for c in (0.25, 0.5, 2.0)},
+    **{f'brightness {b:+}': clip(x + b) for b in (-0.2, 0.1, 0.3)},
+  }
+
+
+def measure(pair: dict[str, Callable], images: jax.Array, labels: jax.Array, key: jax.Array):
+  """Returns what share of the images each network still classifies right, and the loss curves."""
+  right = jnp.stack([model(images).argmax(-1) == labels for model in pair.values()])
+  accuracy = {name: float(share) for name, share in zip(pair, right.mean(1), strict=True)}
+  chosen = jnp.flatnonzero(right.all(0))[:IMAGES]
+  x, labels = images[chosen], labels[chosen]
+  table = {'all test images': accuracy}
+  curves, made = {}, {}
+
+  def score(row, name, x):
+    share = float((pair[name](x).argmax(-1) == labels).mean())
+    table.setdefault(row, {})[name] = share
+
+  for name, model in pair.items():
+    run = jax.jit(
+      functools.partial(attack, model), static_argnames=('norm', 'size', 'steps', 'restarts')
+    )
+    for size in LINF:
+      pixels = f'{round(255 * size)}/255'
+      x1, _ = run(x, labels, key, norm='linf', size=size, steps=1, restarts=1)
+      score(f'FGSM, ℓ∞ {pixels}', name, x1)
+      x1, _ = run(x, labels, key, norm='linf', size=size, steps=STEPS, restarts=5)
+      score(f'PGD, ℓ∞ {pixels}', name, x1)
+    for size in L2:
+      x1, _ = run(x, labels, key, norm='l2', size=size, steps=STEPS, restarts=5)
+      score(f'PGD, ℓ2 {size}', name, x1)
+    for row, changed in corruptions(x, key).items():
+      score(row, name, changed)
+    at = f'ℓ∞ {round(255 * CHECKED)}/255'
+    noise = CHECKED * jax.random.rademacher(key, x.shape, x.dtype)
+    score(f'check: noise of {at}', name, jnp.clip(x + noise, 0.0, 1.0))
+    one, curves[name] = run(x, labels, key, norm='linf', size=CHECKED, steps=STEPS, restarts=1)
+    score(f'check: PGD {at}, one start', name, one)
+    made[name], _ = run(x, labels, key, norm='linf', size=CHECKED, steps=STEPS, restarts=20)
+    score(f'check: PGD {at}, twenty starts', name, made[name])
+    free, _ = run(x, labels, key, norm='linf', size=1.0, steps=STEPS, restarts=1)
+    score('check: PGD without a bound', name, free)
+  for name, other in zip(pair, reversed(pair), strict=True):
+    score(f'check: what was made for the other network, {at}', name, made[other])
+  return table, {name: curve.tolist() for name, curve in curves.items()}
+
+
+def trained(data: str, name: str, seed: int) -> Callable:
+  """Returns a network that run.py trained."""
+  trial = Trial(f'experiments/claims/config.py:{data}', seed, changes(name, {}))
+  model = train.trained_model(trial.load(), str(folder_of(WORKDIR.value, data, name, seed)))
+  graph, state = nnx.split(model)
+  return lambda x: nnx.merge(graph, state)(x, train=False)
+
+
+def main(_):
+  models.MODELS['claim_net'] = ClaimNet
+  test = sources.load(DATA.value, 'test')
+  images, labels = train.as_float(jnp.asarray(test.images)), jnp.asarray(test.labels)
+  tables, curves = [], []
+  for seed in range(SEEDS.value):
+    pair = {name: trained(DATA.value, name, seed) for name in PAIR}
+    table, course = measure(pair, images, labels, jax.random.key(seed))
+    tables.append(table)
+    curves.append(course)
+    print(f'seed {seed}: {table}', flush=True)
+  path = HERE / 'robustness.json'
+  results = json.loads(path.read_text()) if path.exists() else {}
+  results[DATA.value] = {'tables': tables, 'loss curves': curves, **origin()}
+  path.write_text(json.dumps(results, indent=1) + '\n')
+  text = '\n'.join(
+    [f'| {DATA.value}, n = {len(tables)} | {" | ".join(PAIR)} |', '|---|---|---|']
+    + [f'| {row} | {" | ".join(_share(tables, row, name) for name in PAIR)} |' for row in tables[0]]
+  )
+  print(text)
+  write_between(HERE / 'README.md', f'robustness of {DATA.value}', text)
+  draw(curves)
+
+
+def _share(tables, row, name) -> str:
+  values = [100 * table[row][name] for table in tables]
+  spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
+  return f'{statistics.mean(values):.1f}{spread} %'
+
+
+def draw(curves: list[dict[str, list[float]]]) -> None:
+  """Draws how the loss grows along an attack: a plateau at once would mean hidden gradients."""
+  figure, axes = plt.subplots(figsize=(5, 3.2), layout='constrained')
+  for i, name in enumerate(PAIR):
+    for n, course in enumerate(curves):
+      axes.plot(range(1, STEPS + 1), course[name], color=f'C{i}', label=None if n else name)
+  axes.set(xlabel='steps of PGD', ylabel='mean loss', title=f'ℓ∞ {round(255 * CHECKED)}/255')
+  axes.legend()
+  figure.savefig(HERE / f'robustness_{DATA.value}.png', dpi=150)
+
+
+if __name__ == '__main__':
+  app.run(main)
