@@ -27,6 +27,8 @@ sums of residual networks go through a ReLU.
     autoencoder          140,472    learns to give the image back, from 8 x 8 x 16 numbers
 
 Command: python -m scs_jax.main --config=configs/cifar10.py:resnet20 --workdir=/tmp/cifar10
+Choice:  the same with --config.total_epochs=0.6 --config.ema_decay=0.9
+         --config.data.train_split='train[:90%]' --config.data.eval_split='train[90%:]' and what is tried
 Twin:    --config=configs/cifar10.py:resnet20,variant=conv
 Source:  Pisoni, 2022: Sharpened Cosine Similarity: Part 2; the architectures' papers are named in
          scs_jax/models/.
