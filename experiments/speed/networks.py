@@ -2,12 +2,14 @@
 
 import pathlib
 import runpy
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax import losses, models, optim, sharding, train
+from scs_jax.models.twins import ConvBlock
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 BATCH = 128
@@ -104,4 +106,12 @@ def timed_step(image, sizes, variant, **more):
     held[0], metrics = step(held[0], batch)
     return metrics['loss']
 
+  return run
+
+
+def floor_step(image, sizes):
+  """Returns what `timed_step` does for the twin without BatchNorm and ReLU: convolutions, pools, head."""
+  run = timed_step(image, sizes, 'conv')
+  with mock.patch.object(ConvBlock, '__call__', lambda block, x, train: block.conv(x)):
+    run()  # traced here, once for all
   return run

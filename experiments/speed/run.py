@@ -126,7 +126,7 @@ def steps() -> dict:
   from scs_jax import sharding
 
   sharding.use_cpu_cores(128)
-  from networks import BATCH, networks, timed_step
+  from networks import BATCH, floor_step, networks, timed_step
   from timing import interleaved
 
   try:
@@ -139,6 +139,7 @@ def steps() -> dict:
   table = {}
   for name, (image, sizes) in networks().items():
     runs = {variant: timed_step(image, sizes, variant) for variant in ('scs', 'conv')}
+    runs['convolutions alone'] = floor_step(image, sizes)
     if peers and 'stack' in sizes:
       runs['torch: SCS (peers)'] = peers.train_step(sizes['stack'], image, BATCH)
       runs['torch: conv'] = peers.train_step(sizes['stack'], image, BATCH, twin=True)
