@@ -11,8 +11,9 @@ The other networks have a recipe that is the same for all of them. It was chosen
 last 5,000 training images after 0.6 epochs (seed 0, one run each): learning rates of 0.001, 0.003,
 0.01, 0.03 and 0.1 gave 39.4, 38.0, 24.6, 24.2 and 9.8 % with p from 1.25; with 0.002 and gradients
 clipped to 1, p from 1.25, 1.75 and 2.25 gave 36.7, 41.4 and 42.2 %. Shortcuts allow for p = 2, see
-experiments/depth/; the networks without begin at 1.25. With `variant=conv` every SCS layer is convolution + BatchNorm + ReLU, every pool a max pool, and the
-sums of residual networks go through a ReLU.
+experiments/depth/; the networks without begin at 1.25. With `variant=conv` every SCS layer is
+convolution + BatchNorm + ReLU, every pool a max pool, and the sums of residual networks go through a
+ReLU.
 
     network              parameters (SCS)
     three_layers         113,741

@@ -307,9 +307,8 @@ def evaluate_checkpoint(
   Raises:
     ValueError: the workdir holds no checkpoint, or a run of another config.
   """
-  train_set, eval_set = _load(config)
   mesh = sharding.make_mesh(**config.mesh)
-  graph, shardings, restored = _restore(config, workdir, step, train_set, mesh)
+  graph, shardings, restored, eval_set = _restore(config, workdir, step, mesh)
   objective = losses.OBJECTIVES[config.objective]
   evaluate = _make_evaluate(graph, objective, mesh, shardings, eval_set, config.eval_batch_size)
   return {'step': restored.step, **evaluate(restored.state)}
@@ -326,16 +325,17 @@ def trained_model(
     ValueError: the workdir holds no checkpoint, or a run of another config.
   """
   mesh = sharding.make_mesh(**config.mesh)
-  graph, _, restored = _restore(config, workdir, step, _load(config)[0], mesh)
+  graph, _, restored, _ = _restore(config, workdir, step, mesh)
   return nnx.merge(graph, _evaluated_params(restored.state), restored.state['statistics'])
 
 
-def _restore(config, workdir, step, train_set, mesh):
-  """Returns the model's structure, the shardings and the checkpoint; writes nothing."""
+def _restore(config, workdir, step, mesh):
+  """Returns the model's structure, shardings, checkpoint and evaluation set; writes nothing."""
   workdir = epath.Path(workdir)
   if not holds_run(workdir):
     raise ValueError(f'--workdir {workdir} holds no run: train first')
   check_same_run(workdir, config, MAY_CHANGE)
+  train_set, eval_set = _load(config)
   optimizer = optim.make(1, **config.optimizer.to_dict())  # for the shape of its state only
   graph, make_state = _make_model(config, train_set, optimizer)
   state_shapes = jax.eval_shape(make_state)
@@ -344,7 +344,7 @@ def _restore(config, workdir, step, train_set, mesh):
     restored = checkpoints.restore(_with_shardings(state_shapes, shardings), step)
   if restored is None:
     raise ValueError(f'--workdir {workdir} holds no checkpoint yet')
-  return graph, shardings, restored
+  return graph, shardings, restored, eval_set
 
 
 def _check_ranges(config):

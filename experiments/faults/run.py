@@ -328,8 +328,7 @@ def folders(folder) -> dict:
       subprocess.run(['umount', small], check=True)
   gone = folder / 'gone'
   process = start(command(gone))
-  while not (gone / 'metrics.jsonl').exists() or not losses(gone):
-    time.sleep(0.05)
+  wait_for_step(1, gone, [process])
   shutil.rmtree(gone, ignore_errors=True)
   said = process.communicate(timeout=300)[0].splitlines()[-1]
   result['deleted while running'] = f'exit {process.returncode}: {said}'
