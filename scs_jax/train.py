@@ -221,6 +221,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
           )
         if step == start + 1:
           rate.restart()  # so that compilation does not count
+        else:
+          rate.count(config.batch_size)
         if step % config.log_every_steps == 0:
           check_present(workdir)
           log.write(step, {**seen, 'train/learning_rate': float(learning_rate(step - 1))})
@@ -268,8 +270,6 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
           rows = next(train_batches)
           watchdog.alive(f'making step {step + 1}')
           state, step_metrics = train_step(state, sharding.to_global(mesh, rows))
-          rate.count(config.batch_size)
-
           if unseen is not None:
             look_at(*unseen)
           unseen = step + 1, step_metrics, _name_of(rows)

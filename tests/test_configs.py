@@ -60,7 +60,7 @@ def test_configs_say_how_they_are_run(name, argument):
 
 
 @pytest.mark.parametrize('argument', SMALL)
-def test_configs_run_on_fake_data(argument, tmp_path):
+def test_configs_run_on_fake_data(quick_compilation, argument, tmp_path):
   config = load('cifar10', argument)
   config.data.name = 'fake'
   config.data.train_split, config.data.eval_split = 'train[:16]', 'test[:10]'

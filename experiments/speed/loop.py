@@ -3,19 +3,17 @@
 import json
 import pathlib
 import runpy
-import statistics
 import tempfile
 import time
 
 import jax
-from networks import BATCH, ROOT, networks, timed_step
+from networks import BATCH, ROOT, timed_step
 
 from scs_jax import train
 from scs_jax.data import augment
 
-NETWORK = 'CIFAR 32-64-128'  # that of configs/cifar10.py
-STEPS = 100
-ROUNDS = 9
+STEPS = 200
+ROUNDS = 6
 
 
 def looped(config) -> float:
@@ -27,14 +25,23 @@ def looped(config) -> float:
   return BATCH / speed
 
 
-def compare() -> dict[str, float]:
-  """Returns the median seconds of a step in the loop and of the bare step, by turns."""
+def compare() -> dict[str, list[float]]:
+  """Returns the seconds of a step in the loop and of the bare step, by turns."""
   config = runpy.run_path(str(ROOT / 'configs' / 'cifar10.py'))['get_config']()
   with config.ignore_type():
     config.total_epochs = STEPS * BATCH / 50_000
   config.data.eval_split = 'test[:500]'
   config.log_every_steps = 50
-  bare = timed_step(*networks()[NETWORK], 'scs', augmentation=augment.make(**config.augment))
+  model = config.model.to_dict()
+  bare = timed_step(
+    (32, 32, 3),
+    model,
+    model.pop('variant'),
+    dtype=model.pop('dtype'),
+    augmentation=augment.make(**config.augment),
+    optimizer=config.optimizer.to_dict(),
+  )
+  jax.block_until_ready(bare())  # compiles
   times = {'loop': [], 'bare step': []}
   for i in range(ROUNDS):
     for name in sorted(times, reverse=bool(i % 2)):
@@ -47,4 +54,4 @@ def compare() -> dict[str, float]:
       jax.block_until_ready(loss)
       times[name].append((time.perf_counter() - begun) / STEPS)
     print({name: [round(1e3 * s, 1) for s in values] for name, values in times.items()}, flush=True)
-  return {name: statistics.median(values) for name, values in times.items()}
+  return times

@@ -8,9 +8,11 @@ import argparse
 import functools
 import json
 import math
+import operator
 import os
 import pathlib
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -159,8 +161,9 @@ def loop() -> dict:
   sharding.use_cpu_cores(128)
   from loop import compare
 
-  table = compare()
-  ratio = table['loop'] / table['bare step']
+  times = compare()
+  table = {name: statistics.median(seconds) for name, seconds in times.items()}
+  ratio = statistics.median(map(operator.truediv, times['loop'], times['bare step']))
   both = ', '.join(f'{name} {1e3 * seconds:.1f} ms' for name, seconds in table.items())
   print(f'{both}, ratio {ratio:.3f}')
   return {'table': table, 'ratio': ratio}
