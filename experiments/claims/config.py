@@ -8,7 +8,7 @@ AUGMENTATIONS = {
   'fashion_mnist': {'shift': 2, 'flip': True},
   'cifar10': {'shift': 4, 'flip': True},
 }
-EPOCHS = {'mnist': 5, 'fashion_mnist': 5, 'cifar10': 8}
+EPOCHS = {'mnist': 3, 'fashion_mnist': 3, 'cifar10': 4}
 
 
 def get_config(data: str = 'fashion_mnist') -> ConfigDict:
