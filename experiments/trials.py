@@ -37,7 +37,11 @@ class Trial:
 
 
 def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
-  """Trains, or goes on where `workdir` stopped; returns what is worth keeping."""
+  """Trains, or goes on where `workdir` stopped; returns what is worth keeping.
+
+  Raises:
+    SystemExit: the run was stopped by a signal before its last step: there is no result yet.
+  """
   from scs_jax import sharding
 
   config = trial.load()
@@ -49,6 +53,10 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
     train.train_and_evaluate(config, str(workdir))
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   evaluations = [row for row in rows if 'val/accuracy' in row]
+  images = len(_examples(config, config.data.train_split).labels)
+  reached = evaluations[-1]['step'] if evaluations else 0
+  if reached < int(config.total_epochs * images / config.batch_size):
+    raise SystemExit(f'{workdir}: stopped before its end; the same command goes on')
   rate = statistics.median(
     e['train/images_per_second'] for e in evaluations if 'train/images_per_second' in e
   )
@@ -84,13 +92,18 @@ def parameters(config) -> int:
   from flax import nnx
 
   from scs_jax import models
-  from scs_jax.data import sources
 
-  data = sources.load(config.data.name, config.data.eval_split, data_dir=config.data.data_dir)
+  data = _examples(config, config.data.eval_split)
   sizes = {'input_shape': data.images.shape[1:], 'num_classes': data.num_classes}
   build = lambda: models.build(**config.model.to_dict(), **sizes, rngs=nnx.Rngs(0))
   params = nnx.state(nnx.eval_shape(build), nnx.Param)
   return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _examples(config, split: str):
+  from scs_jax.data import sources
+
+  return sources.load(config.data.name, split, data_dir=config.data.data_dir)
 
 
 def origin() -> dict[str, Any]:

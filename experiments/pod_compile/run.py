@@ -1,9 +1,9 @@
-"""Compiles the real training step for pods of TPU v5e that need not be there.
+"""Compiles the real training step for pods of TPUs that need not be there.
 
 python experiments/pod_compile/run.py                 every row; writes results.json
 python experiments/pod_compile/run.py --row=v5e:2x2,data,scs
 
-Needs the extra `tpu` (libtpu) and no TPU. A row takes minutes to compile.
+Needs the extra `tpu` (libtpu) and no TPU. A row takes ten minutes of one core to compile.
 """
 
 import collections
@@ -35,11 +35,12 @@ from networks import make_step, sharded  # noqa: E402
 
 from scs_jax import sharding  # noqa: E402
 
-# One chip of a v5e, as published: bfloat16 flops a second, bytes a second from its memory.
-PEAK_FLOPS, BANDWIDTH = 197e12, 819e9
+# One chip, as published: bfloat16 flops a second, bytes a second from its memory.
+PEAKS = {'v5e': (197e12, 819e9), 'v5p': (459e12, 2765e9)}
 ROWS = (
   'v5e:2x2,data,scs', 'v5e:2x2,data,conv', 'v5e:2x2,fsdp,scs', 'v5e:4x4,data,scs',
   'v5e:4x4,fsdp,scs', 'v5e:16x16,data,scs', 'v5e:16x16,data,conv', 'v5e:16x16,fsdp,scs',
+  'v5p:8x8x8,data,scs',
 )  # fmt: skip
 ROW = flags.DEFINE_string('row', None, 'TOPOLOGY,data or fsdp,VARIANT; all if not given.')
 # The config's batch is for 16 chips; each chip gets as many rows everywhere.
@@ -103,8 +104,9 @@ def report(row: str) -> dict:
   seconds = time.perf_counter() - begun
   cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
   rows = ROWS_A_CHIP * mesh.size
+  flops, bandwidth = PEAKS[topology.partition(':')[0]]
   # The slower of computing and of reading and writing, each at the chip's peak.
-  step_seconds = max(cost['flops'] / PEAK_FLOPS, cost['bytes accessed'] / BANDWIDTH)
+  step_seconds = max(cost['flops'] / flops, cost['bytes accessed'] / bandwidth)
   return {
     'chips': mesh.size,
     'batch': rows,
