@@ -29,9 +29,10 @@ from jax.sharding import AxisType, Mesh
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE.parent / 'speed'), str(ROOT)]
+sys.path[:0] = [str(HERE.parent / 'speed'), str(HERE.parent), str(ROOT)]
 
 from networks import make_step, sharded  # noqa: E402
+from trials import write_between  # noqa: E402
 
 from scs_jax import sharding  # noqa: E402
 
@@ -39,7 +40,7 @@ from scs_jax import sharding  # noqa: E402
 PEAKS = {'v5e': (197e12, 819e9), 'v5p': (459e12, 2765e9)}
 ROWS = (
   'v5e:2x2,data,scs', 'v5e:2x2,data,conv', 'v5e:2x2,fsdp,scs', 'v5e:4x4,data,scs',
-  'v5e:4x4,fsdp,scs', 'v5e:16x16,data,scs', 'v5e:16x16,data,conv', 'v5e:16x16,fsdp,scs',
+  'v5e:4x4,fsdp,scs', 'v5e:16x16,data,scs', 'v5e:16x16,fsdp,scs',
   'v5p:8x8x8,data,scs',
 )  # fmt: skip
 ROW = flags.DEFINE_string('row', None, 'TOPOLOGY,data or fsdp,VARIANT; all if not given.')
@@ -134,6 +135,27 @@ def check(row: str, result: dict) -> None:
   assert moved <= 2.1 * gradients + 1e6, (moved, gradients)
 
 
+def table(results: dict[str, dict]) -> str:
+  """Returns a Markdown table of what `report` returned for each row."""
+  lines = [
+    '| pod, layout, network | chips | state and batch | temporary | flops | bytes | step at best '
+    '| images/s at best | collectives |',
+    '|---|---|---|---|---|---|---|---|---|',
+  ]
+  for row, result in results.items():
+    moved = ', '.join(
+      f'{found["count"]} {kind}, {found["bytes"] / 1e6:.0f} MB'
+      for kind, found in result['collectives'].items()
+    )
+    lines.append(
+      f'| {row.replace(",", ", ")} | {result["chips"]} | {result["arguments_bytes"] / 2**20:.0f} MiB '
+      f'| {result["temporary_bytes"] / 2**30:.2f} GiB | {result["flops"] / 1e12:.2f} T '
+      f'| {result["bytes_accessed"] / 1e9:.1f} GB | {result["projected_step_ms"]:.1f} ms '
+      f'| {result["projected_images_per_second"]:,.0f} | {moved} |'
+    )
+  return '\n'.join(lines)
+
+
 def main(_) -> None:
   if ROW.value is None:  # a process for each: the compiler keeps its memory
     for row in ROWS:
@@ -144,14 +166,10 @@ def main(_) -> None:
   path = HERE / 'results.json'
   results = json.loads(path.read_text()) if path.exists() else {}
   results[ROW.value] = result
+  results = {row: results[row] for row in ROWS if row in results}
   path.write_text(json.dumps(results, indent=1) + '\n')
-  print(
-    f'{ROW.value:24s}{result["arguments_bytes"] / 2**20:8.0f} MiB state and batch'
-    f'{result["temporary_bytes"] / 2**30:7.2f} GiB temporary{result["flops"] / 1e12:7.2f} TF'
-    f'{result["bytes_accessed"] / 1e9:8.1f} GB{result["projected_step_ms"]:8.1f} ms at best'
-    f'{result["projected_images_per_second"]:10,.0f} images/s  {result["collectives"]}',
-    flush=True,
-  )
+  write_between(HERE / 'README.md', 'table', table(results))
+  print(table({ROW.value: result}), flush=True)
 
 
 if __name__ == '__main__':
