@@ -11,7 +11,7 @@ import platform
 import runpy
 import statistics
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -77,8 +77,7 @@ def add_missing(
   results: pathlib.Path, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]
 ) -> None:
   """Adds the line `{**key, **make()}`, unless a line with all of `key` is there already."""
-  key = json.loads(json.dumps(key))  # as a line gives it back, with lists for tuples
-  if any(key.items() <= line.items() for line in read(results)):
+  if with_key(read(results), key):
     print(f'done before: {key}', flush=True)
     return
   line = json.dumps({**key, **make()}) + '\n'
@@ -125,6 +124,12 @@ def origin() -> dict[str, Any]:
 def read(results: pathlib.Path) -> list[dict[str, Any]]:
   """Returns all lines."""
   return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def with_key(results: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Returns the lines that have all of `key`."""
+  key = json.loads(json.dumps(key))  # as a line gives it back, with lists for tuples
+  return [line for line in results if key.items() <= line.items()]
 
 
 def write_between(readme: pathlib.Path, mark: str, text: str) -> None:

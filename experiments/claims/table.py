@@ -14,7 +14,7 @@ from scipy import stats
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from trials import read, write_between  # noqa: E402
+from trials import read, with_key, write_between  # noqa: E402
 from variants import SETS, changes, comparisons  # noqa: E402
 
 HEADER = """\
@@ -25,7 +25,7 @@ HEADER = """\
 def accuracies(results: list[dict], data: str, name: str, flat: dict) -> dict[int, float | None]:
   """Returns the accuracy for each seed, None where the run diverged."""
   key = {'data': data, 'variant': name, 'changes': flat}
-  return {line['seed']: line['accuracy'] for line in results if key.items() <= line.items()}
+  return {line['seed']: line['accuracy'] for line in with_key(results, key)}
 
 
 def interval(differences: list[float]) -> tuple[float, float]:

@@ -1,5 +1,6 @@
-"""Writes the table of README.md and the figure from results.jsonl: python …/reproduce/table.py."""
+"""Writes the table of both READMEs and the figure from results.jsonl: python …/reproduce/table.py."""
 
+import dataclasses
 import pathlib
 import statistics
 import sys
@@ -13,8 +14,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from rows import ROWS, Row  # noqa: E402
-from run import same  # noqa: E402
-from trials import Trial, read, write_between  # noqa: E402
+from trials import Trial, read, with_key, write_between  # noqa: E402
 
 HEADER = """\
 | row | claim | published | ours | n | parameters | recipe | one run |
@@ -23,8 +23,8 @@ HEADER = """\
 
 def lines_of(name: str, row: Row, results: list[dict]) -> list[dict]:
   """Returns what the row has been answered with: the runs as the row stands now."""
-  trials = [Trial(row.config, seed, row.changes) for seed in range(row.seeds)]
-  return [line for trial in trials for line in results if same(line, name, trial)][: row.seeds]
+  trials = [dataclasses.asdict(Trial(row.config, seed, row.changes)) for seed in range(row.seeds)]
+  return [line for trial in trials for line in with_key(results, {'row': name, **trial})]
 
 
 def percent(accuracies: list[float]) -> str:
@@ -88,5 +88,6 @@ def draw(results: list[dict]) -> None:
 
 if __name__ == '__main__':
   results = read(HERE / 'results.jsonl')
-  write_between(HERE / 'README.md', 'results', table(results))
+  for readme in (HERE / 'README.md', HERE.parent.parent / 'README.md'):
+    write_between(readme, 'results', table(results))
   draw(results)
