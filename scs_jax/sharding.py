@@ -90,6 +90,15 @@ def state_shardings(mesh: Mesh, abstract_state):
   )
 
 
+def gather(mesh: Mesh, params):
+  """Returns parameters that are whole on every device, inside a jitted function.
+
+  Parameters that are split should be gathered where they are used, and their gradients reduced.
+  Left to itself the compiler may split the convolutions by features as well, and move images.
+  """
+  return jax.lax.with_sharding_constraint(params, replicated(mesh))
+
+
 def to_global(mesh: Mesh, rows: dict[str, np.ndarray]) -> dict[str, jax.Array]:
   """Joins every process's rows of a batch into arrays that are split over all devices."""
   sharding = batch_sharding(mesh)

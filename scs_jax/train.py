@@ -69,12 +69,14 @@ def make_train_step(
   label_smoothing: float,
   ema_decay: float | None,
   seed: int,
+  gather: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
   """Returns the function that makes one training step, to be jitted.
 
   It takes the state and a batch of `image` `[batch, height, width, channels]` uint8, `label`,
   `epoch` and `index` `[batch]`, and returns the new state and the metrics of the batch before the
-  step: those of `objective`, one of `losses.OBJECTIVES`, and 'gradient_norm'.
+  step: those of `objective`, one of `losses.OBJECTIVES`, and 'gradient_norm'. `gather` makes split
+  parameters whole.
   """
 
   def loss_function(params, statistics, images, labels):
@@ -90,7 +92,7 @@ def make_train_step(
     images = augmentation(keys, as_float(batch['image']))
     gradient = jax.value_and_grad(loss_function, has_aux=True)
     (_, (statistics, values)), grads = gradient(
-      state['params'], state['statistics'], images, batch['label']
+      gather(state['params']), state['statistics'], images, batch['label']
     )
     updates, optimizer_state = optimizer.update(grads, state['optimizer'], state['params'])
     params = optax.apply_updates(state['params'], updates)
@@ -103,7 +105,9 @@ def make_train_step(
 
 
 def make_eval_step(
-  graph: nnx.GraphDef, objective: Callable[..., dict[str, jax.Array]]
+  graph: nnx.GraphDef,
+  objective: Callable[..., dict[str, jax.Array]],
+  gather: Callable[[Any], Any],
 ) -> Callable[[State, Batch], dict[str, jax.Array]]:
   """Returns the function that evaluates a batch of `image`, `label` and `weight`, to be jitted.
 
@@ -111,7 +115,7 @@ def make_eval_step(
   """
 
   def eval_step(state, batch):
-    model = nnx.merge(graph, _evaluated_params(state), state['statistics'])
+    model = nnx.merge(graph, gather(_evaluated_params(state)), state['statistics'])
     images = as_float(batch['image'])
     values = objective(model(images, train=False), images, batch['label'])
     return metrics.weighted_sums(values, batch['weight'])
@@ -168,6 +172,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
       label_smoothing=config.label_smoothing,
       ema_decay=config.ema_decay,
       seed=config.seed,
+      gather=functools.partial(sharding.gather, mesh),
     ),
     in_shardings=(shardings, sharding.batch_sharding(mesh)),
     out_shardings=(shardings, sharding.replicated(mesh)),
@@ -395,7 +400,7 @@ def _make_evaluate(graph, objective, mesh, shardings, eval_set, batch_size):
   """Returns a function from the state to the means over every example of `eval_set`."""
   batch_size = -(-batch_size // mesh.size) * mesh.size  # full rows for every device
   eval_step = jax.jit(
-    make_eval_step(graph, objective),
+    make_eval_step(graph, objective, functools.partial(sharding.gather, mesh)),
     in_shardings=(shardings, sharding.batch_sharding(mesh)),
     out_shardings=sharding.replicated(mesh),
   )

@@ -7,6 +7,7 @@ Needs the extra `tpu` (libtpu) and no TPU. A row takes ten minutes of one core t
 """
 
 import collections
+import functools
 import json
 import math
 import os
@@ -78,6 +79,7 @@ def compile_step(mesh: Mesh, variant: str):
     optimizer=config.optimizer.to_dict(),
     label_smoothing=config.label_smoothing,
     ema_decay=config.ema_decay,
+    gather=functools.partial(sharding.gather, mesh),
   )  # images are augmented on the hosts
   step, _ = sharded(step, mesh, make_state)
   state = jax.eval_shape(make_state)

@@ -49,6 +49,7 @@ def make_step(
   optimizer=ADAMW,
   label_smoothing=0.0,
   ema_decay=None,
+  gather=lambda params: params,
 ):
   """Returns `(step, make_state, batch)`, the pure training step and what it is called with."""
   sizes = {**sizes, 'variant': variant, 'dtype': dtype}
@@ -66,6 +67,7 @@ def make_step(
     label_smoothing=label_smoothing,
     ema_decay=ema_decay,
     seed=0,
+    gather=gather,
   )
   shape = lambda *size, dtype=jnp.int32: jax.ShapeDtypeStruct((batch, *size), dtype)
   examples = {
