@@ -17,7 +17,10 @@ Source:  He et al., 2015; the recipe is the usual one of 90 epochs with a batch 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-RESNET = {'name': 'resnet', 'widths': (64, 128, 256, 512), 'large_stem': True}
+RESNET = {
+  'name': 'resnet', 'widths': (64, 128, 256, 512), 'large_stem': True, 'downsample': 'stride',
+  'head': 'mean',
+}  # fmt: skip
 NETWORKS = {
   'resnet50': {**RESNET, 'blocks': (3, 4, 6, 3), 'block': 'bottleneck'},
   'resnet18': {**RESNET, 'blocks': (2, 2, 2, 2), 'block': 'basic'},

@@ -152,12 +152,12 @@ def block(fan_in, kernels):
   return (fan_in + 2) * kernels
 
 
-def of_resnet(layer, widths, blocks):
+def of_resnet(layer, widths, blocks, positions):
   stages = [layer(27, widths[0]), 2 * blocks[0] * layer(9 * widths[0], widths[0])]
   for before, width, count in zip(widths, widths[1:], blocks[1:], strict=False):
     rest = (2 * count - 1) * layer(9 * width, width)
     stages.append(layer(9 * before, width) + rest + layer(before, width))
-  return sum(stages) + 10 * widths[-1] + 10
+  return sum(stages) + 10 * positions * widths[-1] + 10
 
 
 def of_hukkelas(layer, residual):
@@ -199,9 +199,9 @@ def of_autoencoder(layer):
 ZOO = {
   'hukkelas': (lambda layer: of_hukkelas(layer, False), 1_207_825),
   'hukkelas_residual': (lambda layer: of_hukkelas(layer, True), 1_251_284),
-  'resnet20': (lambda layer: of_resnet(layer, (16, 32, 64), (3, 3, 3)), 271_711),
-  'resnet56': (lambda layer: of_resnet(layer, (16, 32, 64), (9, 9, 9)), 853_699),
-  'resnet18': (lambda layer: of_resnet(layer, (64, 128, 256, 512), (2, 2, 2, 2)), 11_169_182),
+  'resnet20': (lambda layer: of_resnet(layer, (16, 32, 64), (3, 3, 3), 16), 281_311),
+  'resnet56': (lambda layer: of_resnet(layer, (16, 32, 64), (9, 9, 9), 16), 863_299),
+  'resnet18': (lambda layer: of_resnet(layer, (64, 128, 256, 512), (2, 2, 2, 2), 4), 11_184_542),
   'convmixer256_8': (of_convmixer, 585_499),
   'densenet100': (of_densenet, 748_435),
   'cct2': (of_cct, 283_421),
@@ -282,11 +282,23 @@ def test_every_model_lowers_for_tpu(name):
   assert exported.platforms == ('tpu',)
 
 
+@pytest.mark.parametrize('variant', ['scs', 'conv'])
+@pytest.mark.parametrize('size', [9, 13, 16])
+def test_a_resnet_with_pools_and_a_flat_head_takes_every_size(size, variant):
+  sizes = {'input_shape': (size, size, 3), 'downsample': 'pool', 'head': 'flat'}
+  for large_stem in (False, True):
+    model = nnx.eval_shape(lambda: small('resnet', variant, large_stem=large_stem, **sizes))  # noqa: B023
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    assert nnx.eval_shape(lambda model, x: model(x), model, images).shape == (2, 4)
+
+
 @pytest.mark.parametrize(
   ('name', 'sizes', 'message'),
   [
     ('resnet', {'widths': (4,)}, 'one entry for each stage'),
     ('resnet', {'block': 'basik'}, "'basik'; did you mean 'basic'"),
+    ('resnet', {'downsample': 'strides'}, "'strides'; did you mean 'stride'"),
+    ('resnet', {'head': 'flatt'}, "'flatt'; did you mean 'flat'"),
     ('cct', {'heads': 3}, 'heads 3 must divide width 8'),
     ('autoencoder', {'widths': (4,) * 4}, 'must divide by 16'),
     ('convmixer', {'variant': 'cnv'}, "'cnv'; did you mean 'conv'"),

@@ -1,5 +1,6 @@
 """Residual networks of SCS layers, and their convolutional twins."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -9,29 +10,33 @@ from flax import nnx
 from scs_jax.models.twins import Maker, global_mean, run, sum_of_paths
 from scs_jax.spelling import check_known
 
+DOWNSAMPLING = ('stride', 'pool')
+HEADS = ('mean', 'flat')
 BLOCKS = {'basic': ((3, 1), (3, 1)), 'bottleneck': ((1, 1), (3, 1), (1, 4))}  # window, times width
 
 
 class ResidualBlock(nnx.Module):
   """Two or three layers beside a shortcut, which is a layer of window 1 where the shape changes.
 
-  The middle (or first) 3 x 3 layer has the strides.
+  The middle (or first) 3 x 3 layer has the strides, or a pool after it; so has the shortcut.
   """
 
-  def __init__(self, make: Maker, kind: str, in_features: int, width: int, strides: int):
+  def __init__(
+    self, make: Maker, kind: str, in_features: int, width: int, strides: int, downsample: str
+  ):
     shapes = BLOCKS[kind]
-    strided = next(i for i, (window, _) in enumerate(shapes) if window > 1)
+    self.reducing = next(i for i, (window, _) in enumerate(shapes) if window > 1)
+    changes = strides > 1 or in_features != shapes[-1][1] * width
+    pooled = downsample == 'pool' and strides > 1
+    self.pool = make.pool(strides) if pooled else None
+    strides = 1 if pooled else strides
     self.layers = nnx.List([])
     features = in_features
     for i, (window, times) in enumerate(shapes):
       activation = nnx.relu if i < len(shapes) - 1 else None
-      self.layers.append(
-        make.layer(
-          features, times * width, window, strides if i == strided else 1, activation=activation
-        )
-      )
+      step = strides if i == self.reducing else 1
+      self.layers.append(make.layer(features, times * width, window, step, activation=activation))
       features = times * width
-    changes = strides > 1 or in_features != features
     self.shortcut = (
       make.layer(in_features, features, 1, strides, activation=None) if changes else None
     )
@@ -40,11 +45,15 @@ class ResidualBlock(nnx.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Returns `[batch, *spatial', features]`."""
     y = x
-    for layer in self.layers:
+    for i, layer in enumerate(self.layers):
       y = run(layer, y, train)
-    return sum_of_paths(
-      self.variant, x if self.shortcut is None else run(self.shortcut, x, train), y
-    )
+      if self.pool is not None and i == self.reducing:
+        y = self.pool(y)
+    if self.shortcut is not None:
+      x = run(self.shortcut, x, train)
+    if self.pool is not None:
+      x = self.pool(x)
+    return sum_of_paths(self.variant, x, y)
 
 
 class ResNet(nnx.Module):
@@ -70,6 +79,8 @@ class ResNet(nnx.Module):
     blocks: Sequence[int] = (2, 2, 2, 2),
     block: str = 'basic',
     large_stem: bool = False,
+    downsample: str = 'stride',
+    head: str = 'mean',
     variant: str = 'scs',
     output: str = 'unit',
     p_init: float = 1.25,
@@ -88,6 +99,10 @@ class ResNet(nnx.Module):
       blocks: residual blocks in each stage.
       block: 'basic', two layers 3 x 3, or 'bottleneck', 1 x 1, 3 x 3 and 1 x 1.
       large_stem: 7 x 7 with strides 2 and a pool of 3 with strides 2, instead of 3 x 3.
+      downsample: 'stride', as in the paper, or 'pool': an absolute max pool (the twin's: a max pool)
+        after a layer at full size.
+      head: 'mean' averages the last map, as in the paper; 'flat' pools it by 2 like that, and the
+        classes see every position. The mean of an odd function forgets what has both signs.
       variant: 'scs' or 'conv'.
       output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
       p_init: initial exponent.
@@ -97,9 +112,12 @@ class ResNet(nnx.Module):
       rngs: streams of random keys; 'params' is used.
 
     Raises:
-      ValueError: for an unknown variant or block, or widths and blocks of different lengths.
+      ValueError: for an unknown block, downsample, head or variant, or widths and blocks of different
+        lengths.
     """
     check_known('block', block, BLOCKS)
+    check_known('downsample', downsample, DOWNSAMPLING)
+    check_known('head', head, HEADS)
     if len(widths) != len(blocks):
       raise ValueError(f'widths {widths} and blocks {blocks} must have one entry for each stage')
     make = Maker(
@@ -113,8 +131,12 @@ class ResNet(nnx.Module):
     for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
       for i in range(count):
         strides = 2 if stage and not i else 1
-        self.blocks.append(ResidualBlock(make, block, features, width, strides))
+        self.blocks.append(ResidualBlock(make, block, features, width, strides, downsample))
         features = self.blocks[-1].features
+    self.last_pool = make.pool(2) if head == 'flat' else None
+    if self.last_pool is not None:
+      halvings = len(widths) + 2 * large_stem  # stem and pool, stages but the first, this one
+      features *= math.prod(-(-size // 2**halvings) for size in input_shape[:-1])
     self.head = nnx.Linear(features, num_classes, **make.types)
 
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -124,7 +146,10 @@ class ResNet(nnx.Module):
       x = self.pool(x)
     for block in self.blocks:
       x = block(x, train)
-    return self.head(global_mean(x))
+    if self.last_pool is None:
+      return self.head(global_mean(x))
+    x = self.last_pool(x)
+    return self.head(x.reshape(x.shape[0], -1))
 
   @property
   def first_layer(self) -> nnx.Module:
