@@ -22,6 +22,7 @@ CHANGES = {
 
 
 def test_a_stopped_run_has_no_result_and_goes_on(quick_compilation, monkeypatch, tmp_path):
+  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '8')  # set already, see conftest.py
   trial = Trial('configs/quickstart.py', 0, CHANGES)
   results = tmp_path / 'results.jsonl'
   make = lambda: run(trial, tmp_path / 'run')
