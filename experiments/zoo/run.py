@@ -85,7 +85,7 @@ def main() -> None:
   for name in names:
     results['networks'][name] = row = {v: measure(name, v) for v in ('scs', 'conv')}
     print(name, row, flush=True)
-  RESULTS.write_text(json.dumps(results, indent=1) + '\n')
+    RESULTS.write_text(json.dumps(results, indent=1) + '\n')
   write_between(ROOT / 'README.md', 'zoo', table(results))
 
 
