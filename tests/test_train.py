@@ -3,19 +3,23 @@
 import functools
 import json
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from config_files import load_config
+from config_files import FOLDER, load_config
 from flax import nnx
 from ml_collections import ConfigDict
 
 from scs_jax import losses, models, optim, sharding, train
 from scs_jax.checkpoint import CheckpointError
 from scs_jax.data import augment, batches, sources
+
+sys.path.insert(0, str(FOLDER.parent / 'experiments' / 'speed'))
+from networks import make_step, sharded
 
 
 def small_config(**changes) -> ConfigDict:
@@ -332,33 +336,16 @@ def test_eight_devices_equal_one_in_float64():
 @pytest.mark.parametrize('layout', ['data', 'fsdp'])
 def test_a_step_moves_parameters_and_never_images(quick_compilation, layout):
   """Collectives gather parameters and reduce gradients; nothing is exchanged between neighbours."""
-  mesh = sharding.make_mesh(**{layout: -1, {'data': 'fsdp', 'fsdp': 'data'}[layout]: 1})
-  sizes = {'widths': (64,), 'blocks': (1,), 'block': 'bottleneck', 'large_stem': True}
-  build = lambda: models.build(
-    'resnet', **sizes, input_shape=(32, 32, 3), num_classes=8, rngs=nnx.Rngs(0)
-  )
-  optimizer = optim.make(
-    10, name='adamw', schedule={'name': 'constant', 'peak_learning_rate': 0.01}, momentum=0.9
-  )
-  graph, make_state = train.split_model(build, optimizer, averaged=False)
-  shardings = sharding.state_shardings(mesh, jax.eval_shape(make_state))
-  step = train.make_train_step(
-    graph,
-    optimizer,
-    objective=losses.classification,
-    augmentation=lambda keys, images: images,
-    label_smoothing=0.0,
-    ema_decay=None,
-    seed=0,
+  mesh = sharding.make_mesh(data=1, fsdp=-1) if layout == 'fsdp' else sharding.make_mesh()
+  step, make_state, rows = make_step(
+    (32, 32, 3),
+    {'name': 'resnet', 'widths': (64,), 'blocks': (1,), 'block': 'bottleneck', 'large_stem': True},
+    'scs',
+    batch=16,
+    num_classes=8,
     gather=functools.partial(sharding.gather, mesh),
   )
-  rows = {'image': jax.ShapeDtypeStruct((16, 32, 32, 3), np.uint8)}
-  rows |= {name: jax.ShapeDtypeStruct((16,), np.int32) for name in ('label', 'epoch', 'index')}
-  jitted = jax.jit(
-    step,
-    in_shardings=(shardings, sharding.batch_sharding(mesh)),
-    out_shardings=(shardings, sharding.replicated(mesh)),
-  )
+  jitted, _ = sharded(step, mesh, make_state)
   text = jitted.lower(jax.eval_shape(make_state), rows).compile().as_text()
   kinds = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
   found = {kind for kind in kinds if f' {kind}(' in text or f' {kind}-start(' in text}

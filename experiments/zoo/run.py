@@ -1,9 +1,11 @@
 """The architectures of configs/cifar10.py: parameters, flops, and images a second of training here.
 
-python experiments/zoo/run.py            writes results.json and the table of the project's README
-python experiments/zoo/run.py --table    the table alone, after accuracy.py
+python experiments/zoo/run.py                       writes results.json and the project's README
+python experiments/zoo/run.py --network=resnet20    one of them again
+python experiments/zoo/run.py --table               the table alone, after accuracy.py
 """
 
+import argparse
 import json
 import pathlib
 import runpy
@@ -62,7 +64,7 @@ def table(results: dict) -> str:
     '| network | parameters | flops an image | images/s, SCS | images/s, twin | accuracy |',
     '|---|---|---|---|---|---|',
   ]
-  for name, row in results['networks'].items():
+  for name, row in results.items():
     scs, twin = row['scs'], row['conv']
     line = accuracies.get(f'configs/cifar10.py:{name}')
     accuracy = 'not measured'
@@ -76,16 +78,20 @@ def table(results: dict) -> str:
 
 
 def main() -> None:
-  if '--table' in sys.argv:
-    write_between(ROOT / 'README.md', 'zoo', table(json.loads(RESULTS.read_text())))
-    return
-  sharding.use_cpu_cores(BATCH)
   names = runpy.run_path(str(ROOT / 'configs' / 'cifar10.py'))['NETWORKS']
-  results = {'networks': {}, 'batch': BATCH, **origin()}
-  for name in names:
-    results['networks'][name] = row = {v: measure(name, v) for v in ('scs', 'conv')}
-    print(name, row, flush=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + '\n')
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--table', action='store_true')
+  parser.add_argument('--network', action='append', choices=names)
+  arguments = parser.parse_args()
+  results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+  if not arguments.table:
+    sharding.use_cpu_cores(BATCH)
+    for name in arguments.network or names:
+      row = {variant: measure(name, variant) for variant in ('scs', 'conv')}
+      print(name, row, flush=True)
+      results[name] = {**row, 'batch': BATCH, **origin()}
+      results = {name: results[name] for name in names if name in results}
+      RESULTS.write_text(json.dumps(results, indent=1) + '\n')
   write_between(ROOT / 'README.md', 'zoo', table(results))
 
 

@@ -134,7 +134,7 @@ class ResNet(nnx.Module):
         self.blocks.append(ResidualBlock(make, block, features, width, strides, downsample))
         features = self.blocks[-1].features
     self.last_pool = make.pool(2) if head == 'flat' else None
-    if self.last_pool is not None:
+    if head == 'flat':
       halvings = len(widths) + 2 * large_stem  # stem and pool, stages but the first, this one
       features *= math.prod(-(-size // 2**halvings) for size in input_shape[:-1])
     self.head = nnx.Linear(features, num_classes, **make.types)
