@@ -80,7 +80,7 @@ def make_train_step(
   """
 
   def loss_function(params, statistics, images, labels):
-    model = nnx.merge(graph, params, statistics)
+    model = nnx.merge(graph, gather(params), statistics)
     values = objective(model(images, train=True), images, labels, label_smoothing)
     values = {name: value.mean() for name, value in values.items()}
     statistics = nnx.to_pure_dict(nnx.split(model, nnx.Param, ...)[2])
@@ -92,7 +92,7 @@ def make_train_step(
     images = augmentation(keys, as_float(batch['image']))
     gradient = jax.value_and_grad(loss_function, has_aux=True)
     (_, (statistics, values)), grads = gradient(
-      gather(state['params']), state['statistics'], images, batch['label']
+      state['params'], state['statistics'], images, batch['label']
     )
     updates, optimizer_state = optimizer.update(grads, state['optimizer'], state['params'])
     params = optax.apply_updates(state['params'], updates)
