@@ -91,10 +91,10 @@ def state_shardings(mesh: Mesh, abstract_state):
 
 
 def gather(mesh: Mesh, params):
-  """Returns parameters that are whole on every device, inside a jitted function.
+  """Returns parameters that are whole on every device, inside the function that is differentiated.
 
-  Parameters that are split should be gathered where they are used, and their gradients reduced.
-  Left to itself the compiler may split the convolutions by features as well, and move images.
+  Its transpose makes their gradients whole, before each device keeps its part. Left to itself the
+  compiler carries the splits into the convolutions, and exchanges kernels in rings, or images.
   """
   return jax.lax.with_sharding_constraint(params, replicated(mesh))
 

@@ -126,15 +126,19 @@ def report(row: str) -> dict:
 
 
 def check(row: str, result: dict) -> None:
-  """Asserts that a data-parallel SCS net reduces its gradients and metrics, and nothing else."""
+  """Asserts that a data-parallel SCS net reduces its gradients and metrics, and nothing else.
+
+  With fsdp it gathers parameters as well. The twin reduces statistics, which is not looked at.
+  """
   _, layout, variant = row.split(',')
-  if layout != 'data' or variant != 'scs':
+  if variant != 'scs':
     return
   found, gradients = result['collectives'], result['parameter_bytes']
-  moved = sum(kind['bytes'] for kind in found.values())
-  # A reduction may be split in two halves, reduce-scatter and all-gather, and be padded.
   assert not set(found) & {'all-to-all', 'collective-permute'}, found
-  assert moved <= 2.1 * gradients + 1e6, (moved, gradients)
+  if layout == 'data':
+    moved = sum(kind['bytes'] for kind in found.values())
+    # A reduction may be split in two halves, reduce-scatter and all-gather, and be padded.
+    assert moved <= 2.1 * gradients + 1e6, (moved, gradients)
 
 
 def table(results: dict[str, dict]) -> str:

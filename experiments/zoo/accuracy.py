@@ -2,8 +2,10 @@
 
 python experiments/zoo/accuracy.py --network=resnet20 --workdir=DIR
 python experiments/zoo/accuracy.py --network=resnet20,variant=conv --seeds=3 --workdir=DIR
+python experiments/zoo/accuracy.py --network=cct2 --change=model.attend=False --workdir=DIR
 """
 
+import ast
 import dataclasses
 import functools
 import pathlib
@@ -17,7 +19,9 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 from trials import Trial, add_missing, run  # noqa: E402
 
 NETWORK = flags.DEFINE_string('network', None, 'The argument of the config.', required=True)
-EPOCHS = flags.DEFINE_float('epochs', None, 'Another length than that of the config.')
+CHANGE = flags.DEFINE_multi_string(
+  'change', [], 'KEY=VALUE: a key of the config and a Python literal; may be given several times.'
+)
 SEEDS = flags.DEFINE_integer('seeds', 1, 'Seeds 0 … n - 1.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', required=True)
 RESULTS = flags.DEFINE_string('results', str(HERE / 'accuracy.jsonl'), 'Gets a line for each run.')
@@ -25,10 +29,13 @@ RESULTS = flags.DEFINE_string('results', str(HERE / 'accuracy.jsonl'), 'Gets a l
 
 def main(_):
   results = pathlib.Path(RESULTS.value)
-  changes = {} if EPOCHS.value is None else {'total_epochs': EPOCHS.value}
+  changes = {}
+  for change in CHANGE.value:
+    key, _, value = change.partition('=')
+    changes[key] = ast.literal_eval(value)
   for seed in range(SEEDS.value):
     trial = Trial(f'configs/cifar10.py:{NETWORK.value}', seed, changes)
-    folder = pathlib.Path(WORKDIR.value, NETWORK.value, f'{seed}')
+    folder = pathlib.Path(WORKDIR.value, ','.join((NETWORK.value, *CHANGE.value)), f'{seed}')
     add_missing(results, dataclasses.asdict(trial), functools.partial(run, trial, folder))
 
 
