@@ -559,6 +559,7 @@ def bad(match, *, x=X, kernel=KERNEL, **arguments):
     bad("unknown method 'Patches'; did you mean 'patches'", method='Patches'),
     bad('unknown method None', method=None),
     bad("dtype must be floating.*got 'int32'", dtype='int32'),
+    bad("dtype must be floating.*got 'bfloat17'", dtype='bfloat17'),
   ],
 )
 def test_refuses(x, kernel, arguments, match):

@@ -101,7 +101,11 @@ def as_floating(name: str, value: jax.typing.ArrayLike) -> jax.Array:
 
 def check_floating(name: str, dtype: jax.typing.DTypeLike) -> None:
   """Raises ValueError unless `dtype` is floating."""
-  if not jnp.issubdtype(dtype, jnp.floating):
+  try:
+    floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+  except TypeError:
+    floating = False
+  if not floating:
     raise ValueError(f'{name} must be floating, e.g. bfloat16 or float32; got {dtype!r}')
 
 

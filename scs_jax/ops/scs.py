@@ -111,6 +111,8 @@ def sharpened_cosine_similarity(
   exact = common == wide  # a kernel is divided before it slides, unless its dtype would round that
   if exact:
     k, k_length = quotient(k, k_length), jnp.ones_like(k_length)
+  else:
+    k = _rounded_once(k)
   dot = correlate(s, k, window, groups, method=method, precision=precision, dtype=wide)
 
   def finish(dot, s_norm, k_length, q, p):
@@ -122,6 +124,15 @@ def sharpened_cosine_similarity(
   if not exact:
     finish = _derived_from_output(finish)
   return finish(dot, s_norm, k_length, q_x, power)
+
+
+@jax.custom_jvp
+def _rounded_once(k):
+  """Returns `k`, which TPUs otherwise round again inside each product; derivatives pass freely."""
+  return lax.optimization_barrier(k)
+
+
+_rounded_once.defjvp(lambda primals, tangents: (_rounded_once(*primals), *tangents))
 
 
 def _derived_from_output(finish):
