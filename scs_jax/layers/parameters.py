@@ -157,11 +157,10 @@ def similarity(
   function = b_cos if output == 'b_cos' else sharpened_cosine_similarity
   y = function(
     x.reshape(-1, *x.shape[len(batch) :]).astype(dtype),
-    kernel,
+    kernel.astype(dtype),
     p,
     q,
     feature_group_count=feature_group_count,
-    dtype=dtype,
     **arguments,
   )
   if output == 'unit':

@@ -99,16 +99,6 @@ def as_floating(name: str, value: jax.typing.ArrayLike) -> jax.Array:
   return array
 
 
-def check_floating(name: str, dtype: jax.typing.DTypeLike) -> None:
-  """Raises ValueError unless `dtype` is floating."""
-  try:
-    floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-  except TypeError:
-    floating = False
-  if not floating:
-    raise ValueError(f'{name} must be floating, e.g. bfloat16 or float32; got {dtype!r}')
-
-
 def check_images(x: jax.Array) -> tuple[int, ...]:
   """Returns the spatial shape of `x: [batch, *spatial, features]`, which has 1 to 3 dimensions."""
   if not 3 <= x.ndim <= 5:

@@ -35,7 +35,7 @@ def b_cos(
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
     kernel_dilation: step between the positions inside a window.
     feature_group_count: number of groups; the norm is that of the patch in the kernel's group.
-    **more: `kernel_q`, `method`, `precision` and `dtype`, see `sharpened_cosine_similarity`.
+    **more: `kernel_q`, `method` and `precision`, see `sharpened_cosine_similarity`.
 
   Returns:
     `[batch, *spatial', out]`, dtype of `x`.

@@ -26,7 +26,6 @@ def sharpened_cosine_similarity(
   feature_group_count: int = 1,
   method: str = 'auto',
   precision: lax.PrecisionLike = None,
-  dtype: jax.typing.DTypeLike | None = None,
 ) -> jax.Array:
   r"""Compares every patch of `x` with every kernel: signed, bounded, sharpened.
 
@@ -61,11 +60,9 @@ def sharpened_cosine_similarity(
       `precision='highest'`.
     precision: of the products in the convolution, as for `lax.conv_general_dilated`; 'patches' is
       always 'highest'.
-    dtype: of the products and the output; None is what `x` and `kernel` promote to, and the output
-      is of the dtype of `x`. A kernel that is wider keeps its own norm.
 
   Returns:
-    `[batch, *spatial', out]`, `dtype` or that of `x`, within [-1, 1].
+    `[batch, *spatial', out]`, dtype of `x`, within [-1, 1].
 
   Raises:
     ValueError: naming the argument, its value and what would be right. `p` and `q` are checked
@@ -81,39 +78,33 @@ def sharpened_cosine_similarity(
     (1, 8, 8, 4)
   """
   x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
-  if dtype is not None:
-    arguments.check_floating('dtype', dtype)
-    x = x.astype(dtype)
   spatial = arguments.check_images(x)
   arguments.check_kernel(x, kernel, feature_group_count)
   check_known('method', method, METHODS)
   window = arguments.resolve_window(
     spatial, kernel.shape[:-2], strides, padding, kernel_dilation, shape_name='the kernel window'
   )
-  out, groups = kernel.shape[-1], feature_group_count
-  wide = arguments.accumulation_dtype(x, kernel)
-  power = arguments.as_scalar_or_features('p', p, out, wide, positive=True)
-  q_x = arguments.as_scalar_or_features('q', q, out, wide, positive=False)
+  dtype, out = arguments.accumulation_dtype(x, kernel), kernel.shape[-1]
+  power = arguments.as_scalar_or_features('p', p, out, dtype, positive=True)
+  q_x = arguments.as_scalar_or_features('q', q, out, dtype, positive=False)
   q_k = q_x
   if kernel_q is not None:
-    q_k = arguments.as_scalar_or_features('kernel_q', kernel_q, out, wide, positive=False)
+    q_k = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
 
   if method == 'patches':
-    y = reference.similarity(x, kernel, power, q_x, q_k, window, groups, wide)
+    y = reference.similarity(x, kernel, power, q_x, q_k, window, feature_group_count, dtype)
     return y.astype(x.dtype)
 
-  common = jnp.dtype(dtype or arguments.common_dtype(x.dtype, kernel.dtype))
+  # Norms are of the values that are multiplied.
+  groups, common = feature_group_count, arguments.common_dtype(x.dtype, kernel.dtype)
   s, k = x.astype(common), kernel.astype(common)
-  s_norm = windows.patch_norms(s, window, groups, wide)
-  # Of the kernel as given, not rounded: on TPU its gradient joins the optimizer, which reads that.
-  k_length = windows.safe_sqrt(jnp.square(kernel.astype(wide)).sum(range(k.ndim - 1))) + q_k
+  s_norm = windows.patch_norms(s, window, groups, dtype)
+  k_length = windows.safe_sqrt(jnp.square(k.astype(dtype)).sum(range(k.ndim - 1))) + q_k
   k_length = lax.expand_dims(k_length, range(k.ndim - 1))
-  exact = common == wide  # a kernel is divided before it slides, unless its dtype would round that
+  exact = common == dtype  # a kernel is divided before it slides, unless its dtype would round that
   if exact:
     k, k_length = quotient(k, k_length), jnp.ones_like(k_length)
-  else:
-    k = _rounded_once(k)
-  dot = correlate(s, k, window, groups, method=method, precision=precision, dtype=wide)
+  dot = correlate(s, k, window, groups, method=method, precision=precision, dtype=dtype)
 
   def finish(dot, s_norm, k_length, q, p):
     c = cosine(dot, s_norm, q) if exact else cosine(quotient(dot, k_length), s_norm, q)
@@ -124,15 +115,6 @@ def sharpened_cosine_similarity(
   if not exact:
     finish = _derived_from_output(finish)
   return finish(dot, s_norm, k_length, q_x, power)
-
-
-@jax.custom_jvp
-def _rounded_once(k):
-  """Returns `k`, which TPUs otherwise round again inside each product; derivatives pass freely."""
-  return lax.optimization_barrier(k)
-
-
-_rounded_once.defjvp(lambda primals, tangents: (_rounded_once(*primals), *tangents))
 
 
 def _derived_from_output(finish):
