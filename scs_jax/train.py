@@ -69,7 +69,7 @@ def make_train_step(
   label_smoothing: float,
   ema_decay: float | None,
   seed: int,
-  gather: Callable[[Any], Any] = lambda params: params,
+  gather: Callable[[Any], Any],
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
   """Returns the function that makes one training step, to be jitted.
 

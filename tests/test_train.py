@@ -14,6 +14,7 @@ import optax
 import pytest
 from config_files import FOLDER, load_config
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from scs_jax import losses, models, optim, sharding, train
@@ -282,9 +283,10 @@ def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
     train.train_and_evaluate(small_config(), tmp_path / 'file')
 
 
-def steps_on(device_count, steps, variant, dtype):
+def steps_on(device_count, steps, variant, dtype, fsdp=1):
   """Losses of the first steps of the small network on that many devices."""
-  mesh = jax.make_mesh((device_count, 1), sharding.AXES, devices=jax.devices()[:device_count])
+  devices = np.array(jax.devices()[:device_count]).reshape(-1, fsdp)
+  mesh = Mesh(devices, sharding.AXES)
   examples = sources.load('mnist5k', 'train[:256]')
   sizes = dict(small_config().model.to_dict(), variant=variant, dtype=dtype, param_dtype=dtype)
   build = lambda: models.build(**sizes, input_shape=(28, 28, 1), num_classes=10, rngs=nnx.Rngs(0))
@@ -312,8 +314,13 @@ def steps_on(device_count, steps, variant, dtype):
     label_smoothing=0.1,
     ema_decay=None,
     seed=0,
+    gather=functools.partial(sharding.gather, mesh),
   )
-  step = jax.jit(step, in_shardings=(shardings, sharding.batch_sharding(mesh)))
+  step = jax.jit(
+    step,
+    in_shardings=(shardings, sharding.batch_sharding(mesh)),
+    out_shardings=(shardings, sharding.replicated(mesh)),
+  )
   seen = []
   data = batches.TrainBatches(examples, 64, seed=0)
   for _ in range(steps):
@@ -326,6 +333,8 @@ def steps_on(device_count, steps, variant, dtype):
 def test_eight_devices_equal_one_in_float32(variant):
   one, eight = (steps_on(n, 10, variant, 'float32') for n in (1, 8))
   np.testing.assert_allclose(eight, one, rtol=0, atol=1e-5)
+  split = steps_on(8, 10, variant, 'float32', fsdp=4)
+  np.testing.assert_allclose(split, eight, rtol=0, atol=1e-6)
 
 
 def test_eight_devices_equal_one_in_float64():
