@@ -18,7 +18,7 @@ class ClaimNet(nnx.Module):
   Args:
     input_shape: `(height, width, channels)`.
     num_classes: outputs.
-    layer: 'scs'; 'conv' (with a bias); 'soft_cosine'; or 'inside_root', where q is added to the
+    layer: 'scs'; 'conv' (with a bias, unless BatchNorm follows); 'soft_cosine'; or 'inside_root', where q is added to the
       squared norm of the patch, under the root, and the kernel's norm has none.
     activation: 'none', 'relu' or 'abs' after every layer.
     norm: whether BatchNorm comes between layer and activation.
@@ -76,7 +76,7 @@ class ClaimNet(nnx.Module):
           'feature_group_count': groups, 'rngs': rngs,
         }  # fmt: skip
         if layer == 'conv':
-          levels.append(nnx.Conv(features, out, **arguments))
+          levels.append(nnx.Conv(features, out, use_bias=not norm, **arguments))
         else:
           levels.append(_KINDS[layer](features, out, **arguments, **similarity))
         norms.append(nnx.BatchNorm(out, rngs=rngs) if norm else None)
