@@ -18,8 +18,8 @@ class ClaimNet(nnx.Module):
   Args:
     input_shape: `(height, width, channels)`.
     num_classes: outputs.
-    layer: 'scs'; 'conv' (with a bias, unless BatchNorm follows); 'soft_cosine'; or 'inside_root', where q is added to the
-      squared norm of the patch, under the root, and the kernel's norm has none.
+    layer: 'scs'; 'conv' (with a bias, unless BatchNorm follows); 'soft_cosine'; or 'inside_root',
+      where q is added to the squared norm of the patch, under the root, and the kernel's norm has none.
     activation: 'none', 'relu' or 'abs' after every layer.
     norm: whether BatchNorm comes between layer and activation.
     pool: 'abs_max', 'max', 'average', or 'stride', which keeps one value of each window.
