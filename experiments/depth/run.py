@@ -1,6 +1,7 @@
-"""How the size of activations and gradients moves through 50 SCS layers at initialisation.
+"""How the size of activations and gradients moves through 50 SCS layers, at first and in training.
 
 python experiments/depth/run.py        prints a table, writes results.json and depth.png
+python experiments/depth/training.py   the same layers while they learn
 """
 
 import json
@@ -34,32 +35,65 @@ CASES = {
   for q, relative in ((0.0, False), (1e-3, False), (0.1, False), (0.1, True))
 }
 
+SHOWN = {  # color and line of the pictures
+  'plain, p = 2, q = 0.1': ('#b2182b', '-'),
+  'plain, p = 2, q = 0.001': ('#ef8a62', '-'),
+  'plain, unit output, p = 2, q = 0.001': ('#67a9cf', '-'),
+  'plain, unit output, p = 1.25, q = 0.001': ('#2166ac', '-'),
+  'shortcuts, p = 2, q = 0.001': ('#ef8a62', '--'),
+  'shortcuts, unit output, p = 1.25, q = 0.001': ('#2166ac', '--'),
+  'shortcuts, unit output, p = 2, q = 0.001': ('#67a9cf', '--'),
+}
 
-def signal(kernels, first, perturbations, images, p, q, relative, unit, residual):
+
+def draw_weights(key, channels, p):
+  """Returns what the layers learn: the first layer's kernel, all others', and an exponent each."""
+  keys = jax.random.split(key)
+  return {
+    'kernels': jax.random.normal(keys[0], (DEPTH // 2, 2, 3, 3, WIDTH, WIDTH)),
+    'first': jax.random.normal(keys[1], (3, 3, channels, WIDTH)),
+    'log_p': jnp.full((DEPTH // 2, 2), jnp.log(p)),
+  }
+
+
+def signal(weights, perturbations, images, q, relative, unit, residual):
   """Returns the last activations and, for every layer, the root mean square of its output.
 
-  The layers come in pairs with a shortcut around both, or without.
+  The layers come in pairs with a shortcut around both, or without. The layer before them, which
+  sees the image, has the exponent of the first.
   """
-  n = math.prod(kernels.shape[2:5])
 
-  def layer(x, kernel, perturbation):
+  def layer(x, kernel, log_p, q):
+    n = math.prod(kernel.shape[:3])
+    p = jnp.exp(log_p)
+    y = scs_jax.sharpened_cosine_similarity(x, kernel, p, q)
+    return jnp.where(unit, n ** (p / 2), 1.0) * y
+
+  def inner(x, kernel, log_p, perturbation):
     # A patch has about n values as large as the typical one.
-    size = jnp.sqrt(n * jnp.square(x).mean())
+    size = jnp.sqrt(math.prod(kernel.shape[:3]) * jnp.square(x).mean())
     here = q * jnp.where(relative, lax.stop_gradient(size), 1.0)
-    y = scs_jax.sharpened_cosine_similarity(x, kernel, p, here)
-    return jnp.where(unit, n ** (p / 2), 1.0) * y + perturbation
+    return layer(x, kernel, log_p, here) + perturbation
 
   def pair(x, inputs):
-    (one, two), (at_one, at_two) = inputs
-    y = layer(x, one, at_one)
-    z = layer(y, two, at_two) + residual * x
+    kernels, log_p, perturbation = inputs
+    y = inner(x, kernels[0], log_p[0], perturbation[0])
+    z = inner(y, kernels[1], log_p[1], perturbation[1]) + residual * x
     return z, jnp.stack([_rms(y), _rms(z)])
 
-  x = scs_jax.sharpened_cosine_similarity(images, first, p, q) * jnp.where(
-    unit, math.prod(first.shape[:3]) ** (p / 2), 1.0
-  )
-  x, sizes = lax.scan(pair, x, (kernels, perturbations))
+  x = layer(images, weights['first'], weights['log_p'][0, 0], q)
+  x, sizes = lax.scan(pair, x, (weights['kernels'], weights['log_p'], perturbations))
   return x, sizes.reshape(-1)
+
+
+def no_perturbations(images):
+  """Returns zeros that are added to the output of every layer, to ask for its gradient."""
+  return jnp.zeros((DEPTH // 2, 2, *images.shape[:-1], WIDTH))
+
+
+def by_layer(gradients):
+  """Returns the root mean square of the gradient at the output of every layer."""
+  return jnp.sqrt(jnp.square(gradients).mean(range(2, gradients.ndim))).reshape(-1)
 
 
 def _rms(x):
@@ -69,15 +103,13 @@ def _rms(x):
 @jax.jit
 def measure(key, images, case):
   """Returns the root mean squares of activations and of gradients at the output of every layer."""
-  keys = jax.random.split(key, 3)
-  draw = lambda key, shape: jax.random.normal(key, shape)
-  kernels = draw(keys[0], (DEPTH // 2, 2, 3, 3, WIDTH, WIDTH))
-  first = draw(keys[1], (3, 3, images.shape[-1], WIDTH))
-  zeros = jnp.zeros((DEPTH // 2, 2, *images.shape[:-1], WIDTH))
-  function = lambda e: signal(kernels, first, e, images, *case)
-  y, pull, sizes = jax.vjp(function, zeros, has_aux=True)
-  (gradients,) = pull(draw(keys[2], y.shape))
-  return sizes, jnp.sqrt(jnp.square(gradients).mean(range(2, gradients.ndim))).reshape(-1)
+  p, *case = case
+  keys = jax.random.split(key)
+  weights = draw_weights(keys[0], images.shape[-1], p)
+  function = lambda e: signal(weights, e, images, *case)
+  y, pull, sizes = jax.vjp(function, no_perturbations(images), has_aux=True)
+  (gradients,) = pull(jax.random.normal(keys[1], y.shape))
+  return sizes, by_layer(gradients)
 
 
 def main():
@@ -88,35 +120,27 @@ def main():
     runs = [measure(jax.random.key(seed), images, case) for seed in range(SEEDS)]
     sizes, gradients = (np.median(np.stack(a), 0) for a in zip(*runs, strict=True))
     results[name] = {'activations': sizes.tolist(), 'gradients': gradients.tolist()}
-    spans = [_span(a) for a in (sizes, gradients)]
+    spans = [span(a) for a in (sizes, gradients)]
     print(f'{name:50s} activations ×{spans[0]:<10.3g} gradients ×{spans[1]:<10.3g}', flush=True)
   (HERE / 'results.json').write_text(json.dumps(results) + '\n')
-  draw(results)
+  draw(results, HERE / 'depth.png')
 
 
-def _span(a):
+def span(a):
   """How many times the largest is the smallest."""
   return float(a.max() / a.min()) if a.min() > 0 else math.inf
 
 
-def draw(results):
-  """Writes depth.png: activations and gradients against the layer."""
+def draw(results, path):
+  """Draws activations and gradients against the layer."""
   import matplotlib
 
   matplotlib.use('Agg')
   from matplotlib import pyplot as plt
 
-  shown = {
-    'plain, p = 2, q = 0.1': ('#b2182b', '-'),
-    'plain, p = 2, q = 0.001': ('#ef8a62', '-'),
-    'plain, unit output, p = 2, q = 0.001': ('#67a9cf', '-'),
-    'plain, unit output, p = 1.25, q = 0.001': ('#2166ac', '-'),
-    'shortcuts, p = 2, q = 0.001': ('#ef8a62', '--'),
-    'shortcuts, unit output, p = 1.25, q = 0.001': ('#2166ac', '--'),
-  }
   figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout='constrained')
   for axes, quantity in zip(panels, ('activations', 'gradients'), strict=True):
-    for name, (color, style) in shown.items():
+    for name, (color, style) in SHOWN.items():
       values = np.maximum(results[name][quantity], 1e-30)
       axes.semilogy(range(1, DEPTH + 1), values / values[0 if quantity == 'activations' else -1],
                     color=color, linestyle=style, label=name)  # fmt: skip
@@ -125,7 +149,7 @@ def draw(results):
   panels[0].set_title('activations, relative to the first layer')
   panels[1].set_title('gradients, relative to the last layer')
   panels[1].legend(frameon=False, fontsize=8)
-  figure.savefig(HERE / 'depth.png', dpi=120)
+  figure.savefig(path, dpi=120)
 
 
 if __name__ == '__main__':

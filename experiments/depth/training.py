@@ -1,0 +1,111 @@
+"""How the size of activations and gradients moves through 50 SCS layers while they learn.
+
+python experiments/depth/training.py   prints a table, writes training.json and training.png
+
+The layers of run.py with a linear head, kernels and one exponent a layer learned by Adam on real
+images; the gradients are those of the loss.
+"""
+
+import json
+import math
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
+
+import run  # noqa: E402
+
+import scs_jax  # noqa: E402
+from scs_jax.data import sources  # noqa: E402
+
+STEPS, MEASURED_AT = 600, (0, 100, 300, 600)
+BATCH, LEARNING_RATE = 32, 2e-3
+CLASSES, POOLED = 10, 8
+
+
+def logits_of(weights, perturbations, images, case):
+  """Returns logits and the layers' sizes; the head sees the last map pooled to 4 x 4."""
+  maps, sizes = run.signal(weights, perturbations, images, *case)
+  small = scs_jax.abs_max_pool(maps, (POOLED, POOLED), strides=(POOLED, POOLED))
+  return small.reshape(len(images), -1) @ weights['head'], sizes
+
+
+def loss_of(weights, perturbations, images, labels, case):
+  logits, sizes = logits_of(weights, perturbations, images, case)
+  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), sizes
+
+
+optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(LEARNING_RATE))
+
+
+@jax.jit
+def step(weights, state, images, labels, case):
+  """Returns new weights, the optimizer's new state and the loss."""
+  zeros = run.no_perturbations(images)
+  (loss, _), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+    weights, zeros, images, labels, case
+  )
+  updates, state = optimizer.update(gradients, state)
+  return optax.apply_updates(weights, updates), state, loss
+
+
+@jax.jit
+def measure(weights, images, labels, case):
+  """Returns the root mean squares of activations and of the loss's gradients, by layer."""
+  zeros = run.no_perturbations(images)
+  gradients, sizes = jax.grad(loss_of, 1, has_aux=True)(weights, zeros, images, labels, case)
+  return sizes, run.by_layer(gradients)
+
+
+def train(case, examples, seed=0):
+  """Returns losses, exponents at the end and what `measure` saw, as lists."""
+  p, *case = case
+  keys = jax.random.split(jax.random.key(seed))
+  weights = run.draw_weights(keys[0], examples.images.shape[-1], p)
+  features = (examples.images.shape[1] // POOLED) ** 2 * run.WIDTH
+  weights['head'] = 0.1 * jax.random.normal(keys[1], (features, CLASSES)) / math.sqrt(features)
+  state = optimizer.init(weights)
+  order = np.random.default_rng(seed).permutation(len(examples.labels))
+  batch = lambda i: (
+    jnp.asarray(examples.images[order[i * BATCH : (i + 1) * BATCH]] / 255, jnp.float32),
+    jnp.asarray(examples.labels[order[i * BATCH : (i + 1) * BATCH]], jnp.int32),
+  )
+  losses, measured = [], {}
+  for i in range(STEPS + 1):
+    if i in MEASURED_AT:
+      # The same images each time, which no step sees.
+      sizes, gradients = measure(weights, *batch(STEPS), case)
+      measured[i] = {'activations': sizes.tolist(), 'gradients': gradients.tolist()}
+    if i < STEPS:
+      weights, state, loss = step(weights, state, *batch(i), case)
+      losses.append(float(loss))
+  p = np.exp(weights['log_p'])
+  return {'losses': losses, 'p': [float(p.min()), float(p.max())], 'measured': measured}
+
+
+def main():
+  examples = sources.load('cifar10', 'train')
+  results = {}
+  spans = [f'{a} at step {i}' for a in ('activations', 'gradients') for i in MEASURED_AT]
+  print('| fifty layers | loss, first 50 steps | last 50 | p at the end |', ' | '.join(spans), '|')
+  for name in run.SHOWN:
+    results[name] = train(run.CASES[name], examples)
+    losses, p, measured = (results[name][key] for key in ('losses', 'p', 'measured'))
+    cells = [f'{np.mean(part):.2f}' for part in (losses[:50], losses[-50:])]
+    cells.append(f'{p[0]:.2f} to {p[1]:.2f}')
+    for quantity in ('activations', 'gradients'):
+      cells += [f'{run.span(np.asarray(measured[i][quantity])):.3g}' for i in MEASURED_AT]
+    print('|', ' | '.join((name, *cells)), '|', flush=True)
+  (HERE / 'training.json').write_text(json.dumps(results) + '\n')
+  last = {name: result['measured'][STEPS] for name, result in results.items()}
+  run.draw(last, HERE / 'training.png')
+
+
+if __name__ == '__main__':
+  main()
