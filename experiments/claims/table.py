@@ -44,6 +44,7 @@ def table(results: list[dict], data: str) -> str:
     runs = accuracies(results, data, name, changes(base, change))
     if not change:
       base_runs[base] = runs
+    name = name.replace('|', r'\|')  # a cell would end there
     good = {seed: value for seed, value in runs.items() if value is not None}
     if not good:
       rows.append(f'| {name} | {"diverged" if runs else "not run"} | {len(runs)} | | |')
