@@ -1,8 +1,8 @@
 """The architectures of configs/cifar10.py: parameters, flops, and images a second of training here.
 
-python experiments/zoo/run.py                       writes results.json and the project's README
+python experiments/zoo/run.py                       writes results.json and the tables of READMEs
 python experiments/zoo/run.py --network=resnet20    one of them again
-python experiments/zoo/run.py --table               the table alone, after accuracy.py
+python experiments/zoo/run.py --table               the tables alone, after accuracy.py
 """
 
 import argparse
@@ -57,24 +57,50 @@ def measure(name: str, variant: str) -> dict:
   }
 
 
-def table(results: dict) -> str:
+def table(results: dict, trained: list[dict]) -> str:
   """Returns the table in Markdown, with the accuracies that accuracy.py has measured."""
-  accuracies = {line['config']: line for line in read(HERE / 'accuracy.jsonl')}
   rows = [
     '| network | parameters | flops an image | images/s, SCS | images/s, twin | accuracy |',
     '|---|---|---|---|---|---|',
   ]
   for name, row in results.items():
     scs, twin = row['scs'], row['conv']
-    line = accuracies.get(f'configs/cifar10.py:{name}')
-    accuracy = 'not measured'
-    if line:
-      accuracy = f'{100 * line["accuracy"]:.1f} % ({line["epochs"]:g} epochs)'
+    lines = [line for line in trained if line['config'] == f'configs/cifar10.py:{name}']
+    lines = [line for line in lines if set(line['changes']) <= {'total_epochs'}]
+    accuracy = f'{_accuracy(lines)} ({lines[0]["epochs"]:g} epochs)' if lines else 'not measured'
     rows.append(
       f'| `{name}` | {scs["parameters"]:,} | {scs["flops"] / 1e6:.0f} M '
       f'| {scs["images_per_second"]:.0f} | {twin["images_per_second"]:.0f} | {accuracy} |'
     )
   return '\n'.join(rows)
+
+
+def table_of_runs(trained: list[dict]) -> str:
+  """Returns the table in Markdown of all that accuracy.py has trained."""
+  rows = [
+    '| network | changed in its config | parameters | epochs | seeds | accuracy | loss '
+    '| evaluated on | hours |',
+    '|---|---|---|---|---|---|---|---|---|',
+  ]
+  groups = {}
+  for line in trained:
+    groups.setdefault((line['config'], json.dumps(line['changes'])), []).append(line)
+  for (config, _), lines in groups.items():
+    first = lines[0]
+    changes = ', '.join(f'`{key}={value}`' for key, value in first['changes'].items())
+    loss = f'{statistics.mean(line["loss"] for line in lines):.3f}' if 'loss' in first else ''
+    hours = statistics.mean(line['training_seconds'] for line in lines) / 3600
+    rows.append(
+      f'| `{config.partition(":")[2]}` | {changes} | {first["parameters"]:,} | {first["epochs"]:g} '
+      f'| {len(lines)} | {_accuracy(lines)} | {loss} | {first["evaluated_on"]} | {hours:.1f} |'
+    )
+  return '\n'.join(rows)
+
+
+def _accuracy(lines: list[dict]) -> str:
+  values = [100 * line['accuracy'] for line in lines]
+  spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
+  return f'{statistics.mean(values):.1f}{spread} %'
 
 
 def main() -> None:
@@ -92,7 +118,9 @@ def main() -> None:
       results[name] = {**row, 'batch': BATCH, **origin()}
       results = {name: results[name] for name in names if name in results}
       RESULTS.write_text(json.dumps(results, indent=1) + '\n')
-  write_between(ROOT / 'README.md', 'zoo', table(results))
+  trained = read(HERE / 'accuracy.jsonl')
+  write_between(ROOT / 'README.md', 'zoo', table(results, trained))
+  write_between(HERE / 'README.md', 'runs', table_of_runs(trained))
 
 
 if __name__ == '__main__':
