@@ -63,7 +63,6 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   return {
     **dataclasses.asdict(trial),
     'accuracy': evaluations[-1]['val/accuracy'],
-    'loss': evaluations[-1]['val/loss'],
     'evaluated_on': f'{config.data.name} {config.data.eval_split}',
     'parameters': parameters(config),
     'epochs': config.total_epochs,

@@ -302,9 +302,19 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
 
 
 def evaluate_checkpoint(
-  config: ml_collections.ConfigDict, workdir: str, step: int | None = None
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  step: int | None = None,
+  *,
+  averaged: bool = True,
 ) -> dict[str, float]:
   """Evaluates the newest checkpoint of `workdir`, or that of `step`, and changes nothing on disk.
+
+  Args:
+    config: that of the run.
+    workdir: that of the run.
+    step: of the checkpoint; None is the newest.
+    averaged: False evaluates the parameters as the last step left them, if the run averages them.
 
   Returns:
     'step' and the metrics of `train_and_evaluate`.
@@ -314,9 +324,13 @@ def evaluate_checkpoint(
   """
   mesh = sharding.make_mesh(**config.mesh)
   graph, shardings, restored, eval_set = _restore(config, workdir, step, mesh)
+  state, shardings = (
+    {name: part for name, part in whole.items() if averaged or name != 'ema'}
+    for whole in (restored.state, shardings)
+  )
   objective = losses.OBJECTIVES[config.objective]
   evaluate = _make_evaluate(graph, objective, mesh, shardings, eval_set, config.eval_batch_size)
-  return {'step': restored.step, **evaluate(restored.state)}
+  return {'step': restored.step, **evaluate(state)}
 
 
 def trained_model(

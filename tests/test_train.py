@@ -166,13 +166,17 @@ def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, capsys):
   assert_equal(restored_state(config, tmp_path), restored_state(config, workdir))
 
 
-def test_averaged_parameters_are_saved_and_evaluated(tmp_path):
+def test_averaged_parameters_are_saved_and_evaluated(tmp_path, finished):
   config = small_config(ema_decay=0.5)
   values = train.train_and_evaluate(config, tmp_path)
   assert train.evaluate_checkpoint(config, tmp_path) == {'step': 10, **values}
   state = restored_state(config, tmp_path)
   kernel = lambda tree: tree['scs_0']['kernel']
   assert not np.array_equal(kernel(state['ema']), kernel(state['params']))
+  # Averaging changes nothing about training: the last parameters are those of a run without it.
+  last = train.evaluate_checkpoint(config, tmp_path, averaged=False)
+  assert last == {'step': 10, **finished[1]}
+  assert last['val/loss'] != values['val/loss']
   without = dict(state, ema=state['params'])
   graph, loss = evaluator(config)
   assert loss(graph, state) == pytest.approx(values['val/loss'], abs=1e-6)

@@ -36,7 +36,23 @@ def main(_):
   for seed in range(SEEDS.value):
     trial = Trial(f'configs/cifar10.py:{NETWORK.value}', seed, changes)
     folder = pathlib.Path(WORKDIR.value, ','.join((NETWORK.value, *CHANGE.value)), f'{seed}')
-    add_missing(results, dataclasses.asdict(trial), functools.partial(run, trial, folder))
+    add_missing(results, dataclasses.asdict(trial), functools.partial(outcome, trial, folder))
+
+
+def outcome(trial: Trial, folder: pathlib.Path) -> dict:
+  """Trains; returns the result, with that of the last parameters beside that of their average.
+
+  In a run of few steps the average still holds much of the first weights.
+  """
+  result = run(trial, folder)
+
+  from scs_jax import train
+
+  last = train.evaluate_checkpoint(trial.load(), str(folder), averaged=False)
+  return {
+    **result,
+    'last_parameters': {key: last[f'val/{key}'] for key in ('accuracy', 'loss')},
+  }
 
 
 if __name__ == '__main__':

@@ -78,9 +78,9 @@ def table(results: dict, trained: list[dict]) -> str:
 def table_of_runs(trained: list[dict]) -> str:
   """Returns the table in Markdown of all that accuracy.py has trained."""
   rows = [
-    '| network | changed in its config | parameters | epochs | seeds | accuracy | loss '
-    '| evaluated on | hours |',
-    '|---|---|---|---|---|---|---|---|---|',
+    '| network | changed in its config | parameters | epochs | seeds | accuracy, average '
+    '| accuracy, last | loss, last | evaluated on | hours |',
+    '|---|---|---|---|---|---|---|---|---|---|',
   ]
   groups = {}
   for line in trained:
@@ -88,16 +88,20 @@ def table_of_runs(trained: list[dict]) -> str:
   for (config, _), lines in groups.items():
     first = lines[0]
     changes = ', '.join(f'`{key}={value}`' for key, value in first['changes'].items())
-    loss = f'{statistics.mean(line["loss"] for line in lines):.3f}' if 'loss' in first else ''
+    last = [line['last_parameters'] for line in lines if 'last_parameters' in line]
+    loss = f'{statistics.mean(line["loss"] for line in last):.3f}' if last else ''
     hours = statistics.mean(line['training_seconds'] for line in lines) / 3600
     rows.append(
       f'| `{config.partition(":")[2]}` | {changes} | {first["parameters"]:,} | {first["epochs"]:g} '
-      f'| {len(lines)} | {_accuracy(lines)} | {loss} | {first["evaluated_on"]} | {hours:.1f} |'
+      f'| {len(lines)} | {_accuracy(lines)} | {_accuracy(last)} | {loss} '
+      f'| {first["evaluated_on"]} | {hours:.1f} |'
     )
   return '\n'.join(rows)
 
 
 def _accuracy(lines: list[dict]) -> str:
+  if not lines:
+    return ''
   values = [100 * line['accuracy'] for line in lines]
   spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
   return f'{statistics.mean(values):.1f}{spread} %'
