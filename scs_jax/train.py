@@ -47,14 +47,14 @@ def split_model(
 ) -> tuple[nnx.GraphDef, Callable[[], State]]:
   """Returns the structure of the model that `build` makes, and the function that makes a state.
 
-  The state has 'params', 'statistics', 'optimizer' and, if `averaged`, 'ema'.
+  The state has 'params', 'statistics', 'optimizer' and, if `averaged`, 'ema', of the first two.
   """
 
   def make_state():
     params, statistics = map(nnx.to_pure_dict, nnx.split(build(), nnx.Param, ...)[1:])
     state = {'params': params, 'statistics': statistics, 'optimizer': optimizer.init(params)}
-    if averaged:
-      state['ema'] = jax.tree.map(jnp.copy, params)  # donated beside params: buffers of its own
+    if averaged:  # copies: donated beside the others, they need buffers of their own
+      state['ema'] = jax.tree.map(jnp.copy, {'params': params, 'statistics': statistics})
     return state
 
   return nnx.graphdef(nnx.eval_shape(build)), make_state
@@ -98,7 +98,9 @@ def make_train_step(
     params = optax.apply_updates(state['params'], updates)
     new = {'params': params, 'statistics': statistics, 'optimizer': optimizer_state}
     if ema_decay is not None:
-      new['ema'] = optax.incremental_update(params, state['ema'], 1 - ema_decay)
+      # Statistics too: those of the last parameters are not those of averaged ones.
+      averaged = {'params': params, 'statistics': statistics}
+      new['ema'] = optax.incremental_update(averaged, state['ema'], 1 - ema_decay)
     return new, {**values, 'gradient_norm': optax.tree.norm(grads)}
 
   return train_step
@@ -115,7 +117,8 @@ def make_eval_step(
   """
 
   def eval_step(state, batch):
-    model = nnx.merge(graph, gather(_evaluated_params(state)), state['statistics'])
+    evaluated = _evaluated(state)
+    model = nnx.merge(graph, gather(evaluated['params']), evaluated['statistics'])
     images = as_float(batch['image'])
     values = objective(model(images, train=False), images, batch['label'])
     return metrics.weighted_sums(values, batch['weight'])
@@ -295,7 +298,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
 
   # --------------------------------------------------------------------------------- Pictures
   if jax.process_count() == 1 and config.model.get('variant') == 'scs':
-    model = nnx.merge(graph, _evaluated_params(state), state['statistics'])
+    model = _evaluated_model(graph, state)
     image = next(data.evaluation_batches(eval_set, 1))['image'][0].astype(np.float32) / 255
     pictures.draw_first_layer(model.first_layer, image, workdir / 'pictures')
   return values
@@ -345,7 +348,7 @@ def trained_model(
   """
   mesh = sharding.make_mesh(**config.mesh)
   graph, _, restored, _ = _restore(config, workdir, step, mesh)
-  return nnx.merge(graph, _evaluated_params(restored.state), restored.state['statistics'])
+  return _evaluated_model(graph, restored.state)
 
 
 def _restore(config, workdir, step, mesh):
@@ -429,8 +432,14 @@ def _make_evaluate(graph, objective, mesh, shardings, eval_set, batch_size):
   return evaluate
 
 
-def _evaluated_params(state):
-  return state.get('ema', state['params'])
+def _evaluated(state):
+  """Returns the part of a state that has the 'params' and 'statistics' to evaluate."""
+  return state.get('ema', state)
+
+
+def _evaluated_model(graph, state):
+  evaluated = _evaluated(state)
+  return nnx.merge(graph, evaluated['params'], evaluated['statistics'])
 
 
 def _with_shardings(shapes, shardings):

@@ -172,7 +172,7 @@ def test_averaged_parameters_are_saved_and_evaluated(tmp_path, finished):
   assert train.evaluate_checkpoint(config, tmp_path) == {'step': 10, **values}
   state = restored_state(config, tmp_path)
   kernel = lambda tree: tree['scs_0']['kernel']
-  assert not np.array_equal(kernel(state['ema']), kernel(state['params']))
+  assert not np.array_equal(kernel(state['ema']['params']), kernel(state['params']))
   # Averaging changes nothing about training: the last parameters are those of a run without it.
   last = train.evaluate_checkpoint(config, tmp_path, averaged=False)
   assert last == {'step': 10, **finished[1]}
@@ -191,7 +191,7 @@ def evaluator(config):
   graph = nnx.graphdef(nnx.eval_shape(build))
 
   def loss(graph, state):
-    model = nnx.merge(graph, state['ema'], state['statistics'])
+    model = nnx.merge(graph, state['ema']['params'], state['ema']['statistics'])
     logits = model(jnp.asarray(examples.images, jnp.float32) / 255)
     entropy = optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels)
     return float(entropy.mean())

@@ -39,7 +39,6 @@ def course(p_init: float) -> dict:
     **changes('SCS', {'p_init': p_init}),
     'save_every_epochs': EVERY,
     'keep_latest': 1000,
-    'ema_decay': None,  # p as it is trained
   }
   trial = Trial(f'experiments/claims/config.py:{DATA.value}', 0, flat)
   folder = pathlib.Path(WORKDIR.value, f'p_{DATA.value}_{p_init}')

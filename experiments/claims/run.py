@@ -53,7 +53,7 @@ def main(_):
 def tune(results: pathlib.Path) -> None:
   """Trains every base once at each learning rate."""
   validation = {'data.train_split': 'train[:90%]', 'data.eval_split': 'train[90%:]'}
-  for rate in (0.001, 0.003, 0.01, 0.03, 0.1):
+  for rate in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3):
     for data in DATA.value:
       for base in BASES:
         tried = {**changes(base, {'optimizer.schedule.peak_learning_rate': rate}), **validation}

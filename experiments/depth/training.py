@@ -24,8 +24,8 @@ import run  # noqa: E402
 import scs_jax  # noqa: E402
 from scs_jax.data import sources  # noqa: E402
 
-STEPS, MEASURED_AT = 600, (0, 100, 300, 600)
-BATCH, LEARNING_RATE = 32, 2e-3
+STEPS, MEASURED_AT = 300, (0, 100, 300)
+BATCH, LEARNING_RATE = 16, 2e-3
 CLASSES, POOLED = 10, 8
 
 
