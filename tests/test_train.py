@@ -177,10 +177,22 @@ def test_averaged_parameters_are_saved_and_evaluated(tmp_path, finished):
   last = train.evaluate_checkpoint(config, tmp_path, averaged=False)
   assert last == {'step': 10, **finished[1]}
   assert last['val/loss'] != values['val/loss']
-  without = dict(state, ema=state['params'])
+  without = dict(state, ema=state)
   graph, loss = evaluator(config)
   assert loss(graph, state) == pytest.approx(values['val/loss'], abs=1e-6)
   assert loss(graph, without) != pytest.approx(values['val/loss'], abs=1e-6)
+
+
+def test_running_statistics_are_averaged_beside_the_parameters(tmp_path):
+  config = small_config(ema_decay=0.25, total_epochs=0.5)  # one step
+  config.model.variant = 'conv'
+  train.train_and_evaluate(config, tmp_path)
+  state = restored_state(config, tmp_path)
+  ours, last = (
+    s['scs_0']['norm']['mean'] for s in (state['ema']['statistics'], state['statistics'])
+  )
+  np.testing.assert_allclose(ours, 0.75 * last, rtol=1e-6)  # they began as 0
+  assert np.abs(last).max() > 0
 
 
 def evaluator(config):
