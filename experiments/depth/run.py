@@ -1,6 +1,6 @@
 """How the size of activations and gradients moves through 50 SCS layers, at first and in training.
 
-python experiments/depth/run.py        prints a table, writes results.json and depth.png
+python experiments/depth/run.py        writes results.json, depth.png and README.md's first table
 python experiments/depth/training.py   the same layers while they learn
 """
 
@@ -15,7 +15,9 @@ import numpy as np
 from jax import lax
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE.parent.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+
+from trials import write_between  # noqa: E402
 
 import scs_jax  # noqa: E402
 from scs_jax.data import sources  # noqa: E402
@@ -44,6 +46,18 @@ SHOWN = {  # color and line of the pictures
   'shortcuts, unit output, p = 1.25, q = 0.001': ('#2166ac', '--'),
   'shortcuts, unit output, p = 2, q = 0.001': ('#67a9cf', '--'),
 }
+TABLE = (
+  'plain, p = 2, q = 0.1',
+  'plain, p = 2, q = 0.001',
+  'plain, p = 1.5, q = 0.001',
+  'plain, p = 1.25, q = 0.001',
+  'plain, unit output, p = 2, q = 0.1',
+  'plain, unit output, p = 1.25, q = 0.1',
+  'shortcuts, p = 2, q = 0.001',
+  'shortcuts, p = 3, q = 0.1',
+  'shortcuts, unit output, p = 1.25, q = 0.001',
+  'shortcuts, unit output, p = 2, q = 0.001',
+)
 
 
 def draw_weights(key, channels, p):
@@ -82,7 +96,9 @@ def signal(weights, perturbations, images, q, relative, unit, residual):
     return z, jnp.stack([_rms(y), _rms(z)])
 
   x = layer(images, weights['first'], weights['log_p'][0, 0], q)
-  x, sizes = lax.scan(pair, x, (weights['kernels'], weights['log_p'], perturbations))
+  layers = weights['kernels'], weights['log_p'], perturbations
+  # Unrolled: on CPUs convolutions are several times slower inside a loop.
+  x, sizes = lax.scan(pair, x, layers, unroll=True)
   return x, sizes.reshape(-1)
 
 
@@ -123,7 +139,17 @@ def main():
     spans = [span(a) for a in (sizes, gradients)]
     print(f'{name:50s} activations ×{spans[0]:<10.3g} gradients ×{spans[1]:<10.3g}', flush=True)
   (HERE / 'results.json').write_text(json.dumps(results) + '\n')
+  write_between(HERE / 'README.md', 'initialisation', table(results))
   draw(results, HERE / 'depth.png')
+
+
+def table(results):
+  """Returns the cases of `TABLE` in Markdown."""
+  rows = ['| fifty layers | span of activations | span of gradients |', '|---|---|---|']
+  for name in TABLE:
+    spans = (span(np.asarray(results[name][key])) for key in ('activations', 'gradients'))
+    rows.append(f'| {name} | {" | ".join(f"{value:,.3g}" for value in spans)} |')
+  return '\n'.join(rows)
 
 
 def span(a):

@@ -1,9 +1,9 @@
 """How the size of activations and gradients moves through 50 SCS layers while they learn.
 
-python experiments/depth/training.py   prints a table, writes training.json and training.png
+python experiments/depth/training.py   writes training.json, training.png and README.md's second table
 
 The layers of run.py with a linear head, kernels and one exponent a layer learned by Adam on real
-images; the gradients are those of the loss.
+images, halved to 16 x 16 to afford the steps; the gradients are those of the loss.
 """
 
 import json
@@ -25,8 +25,8 @@ import scs_jax  # noqa: E402
 from scs_jax.data import sources  # noqa: E402
 
 STEPS, MEASURED_AT = 300, (0, 100, 300)
-BATCH, LEARNING_RATE = 16, 2e-3
-CLASSES, POOLED = 10, 8
+BATCH, LEARNING_RATE = 32, 2e-3
+CLASSES, POOLED = 10, 4
 
 
 def logits_of(weights, perturbations, images, case):
@@ -63,19 +63,17 @@ def measure(weights, images, labels, case):
   return sizes, run.by_layer(gradients)
 
 
-def train(case, examples, seed=0):
+def train(case, images, labels, seed=0):
   """Returns losses, exponents at the end and what `measure` saw, as lists."""
   p, *case = case
   keys = jax.random.split(jax.random.key(seed))
-  weights = run.draw_weights(keys[0], examples.images.shape[-1], p)
-  features = (examples.images.shape[1] // POOLED) ** 2 * run.WIDTH
+  weights = run.draw_weights(keys[0], images.shape[-1], p)
+  features = (images.shape[1] // POOLED) ** 2 * run.WIDTH
   weights['head'] = 0.1 * jax.random.normal(keys[1], (features, CLASSES)) / math.sqrt(features)
   state = optimizer.init(weights)
-  order = np.random.default_rng(seed).permutation(len(examples.labels))
-  batch = lambda i: (
-    jnp.asarray(examples.images[order[i * BATCH : (i + 1) * BATCH]] / 255, jnp.float32),
-    jnp.asarray(examples.labels[order[i * BATCH : (i + 1) * BATCH]], jnp.int32),
-  )
+  order = np.random.default_rng(seed).permutation(len(labels))
+  rows = lambda i: order[i * BATCH : (i + 1) * BATCH]
+  batch = lambda i: (images[rows(i)], labels[rows(i)])
   losses, measured = [], {}
   for i in range(STEPS + 1):
     if i in MEASURED_AT:
@@ -89,20 +87,41 @@ def train(case, examples, seed=0):
   return {'losses': losses, 'p': [float(p.min()), float(p.max())], 'measured': measured}
 
 
-def main():
-  examples = sources.load('cifar10', 'train')
-  results = {}
-  spans = [f'{a} at step {i}' for a in ('activations', 'gradients') for i in MEASURED_AT]
-  print('| fifty layers | loss, first 50 steps | last 50 | p at the end |', ' | '.join(spans), '|')
-  for name in run.SHOWN:
-    results[name] = train(run.CASES[name], examples)
-    losses, p, measured = (results[name][key] for key in ('losses', 'p', 'measured'))
-    cells = [f'{np.mean(part):.2f}' for part in (losses[:50], losses[-50:])]
+def halved(images):
+  """Returns the means of 2 x 2 pixels, from 0 to 1, float32."""
+  n, height, width, channels = images.shape
+  blocks = images.reshape(n, height // 2, 2, width // 2, 2, channels)
+  return jnp.asarray(blocks.mean((2, 4), np.float32) / 255)
+
+
+def table(results):
+  """Returns all cases in Markdown; a span is written for each step it was measured at."""
+  at = ', '.join(map(str, MEASURED_AT))
+  rows = [
+    '| fifty layers | loss, first 50 steps | last 50 | p at the end '
+    f'| span of activations at step {at} | span of gradients at step {at} |',
+    '|---|---|---|---|---|---|',
+  ]
+  for name, result in results.items():
+    losses, p = result['losses'], result['p']
+    cells = [name, *(f'{np.mean(part):.2f}' for part in (losses[:50], losses[-50:]))]
     cells.append(f'{p[0]:.2f} to {p[1]:.2f}')
     for quantity in ('activations', 'gradients'):
-      cells += [f'{run.span(np.asarray(measured[i][quantity])):.3g}' for i in MEASURED_AT]
-    print('|', ' | '.join((name, *cells)), '|', flush=True)
+      spans = (run.span(np.asarray(m[quantity])) for m in result['measured'].values())
+      cells.append(', '.join(f'{value:.3g}' for value in spans))
+    rows.append(f'| {" | ".join(cells)} |')
+  return '\n'.join(rows)
+
+
+def main():
+  examples = sources.load('cifar10', f'train[:{(STEPS + 1) * BATCH}]')
+  images, labels = halved(examples.images), jnp.asarray(examples.labels, jnp.int32)
+  results = {}
+  for name in run.SHOWN:
+    results[name] = train(run.CASES[name], images, labels)
+    print(name, 'done', flush=True)
   (HERE / 'training.json').write_text(json.dumps(results) + '\n')
+  run.write_between(HERE / 'README.md', 'training', table(results))
   last = {name: result['measured'][STEPS] for name, result in results.items()}
   run.draw(last, HERE / 'training.png')
 
