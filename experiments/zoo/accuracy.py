@@ -35,6 +35,8 @@ def main(_):
     changes[key] = ast.literal_eval(value)
   for seed in range(SEEDS.value):
     trial = Trial(f'configs/cifar10.py:{NETWORK.value}', seed, changes)
+    if (objective := trial.load().objective) != 'classification':
+      raise app.UsageError(f'--network={NETWORK.value} has no accuracy: it learns {objective}')
     folder = pathlib.Path(WORKDIR.value, ','.join((NETWORK.value, *CHANGE.value)), f'{seed}')
     add_missing(results, dataclasses.asdict(trial), functools.partial(outcome, trial, folder))
 

@@ -67,9 +67,14 @@ def table(results: dict, trained: list[dict]) -> str:
     scs, twin = row['scs'], row['conv']
     lines = [line for line in trained if line['config'] == f'configs/cifar10.py:{name}']
     lines = [line for line in lines if set(line['changes']) <= {'total_epochs'}]
+    longest = max((line['epochs'] for line in lines), default=0)
     # The average is for the config's own length, and of little use after less.
-    shown = [line['last_parameters'] if line['changes'] else line for line in lines]
-    accuracy = f'{_accuracy(shown)} ({lines[0]["epochs"]:g} epochs)' if lines else 'not measured'
+    shown = [
+      line['last_parameters'] if line['changes'] else line
+      for line in lines
+      if line['epochs'] == longest
+    ]
+    accuracy = f'{_accuracy(shown)} ({longest:g} epochs)' if shown else 'not measured'
     rows.append(
       f'| `{name}` | {scs["parameters"]:,} | {scs["flops"] / 1e6:.0f} M '
       f'| {scs["images_per_second"]:.0f} | {twin["images_per_second"]:.0f} | {accuracy} |'
