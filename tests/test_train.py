@@ -179,6 +179,10 @@ def test_averaged_parameters_are_saved_and_evaluated(tmp_path, finished):
   assert last['val/loss'] != values['val/loss']
   model = train.trained_model(config, tmp_path)
   np.testing.assert_array_equal(model.scs_0.kernel[...], kernel(state['ema']['params']))
+  examples = sources.load('mnist5k', config.data.eval_split)
+  logits = model(train.as_float(jnp.asarray(examples.images)))
+  entropy = optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels)
+  assert float(entropy.mean()) == pytest.approx(values['val/loss'], abs=1e-6)
 
 
 def test_running_statistics_are_averaged_beside_the_parameters(tmp_path):
