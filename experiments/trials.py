@@ -132,6 +132,13 @@ def with_key(results: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> li
   return [line for line in results if key.items() <= line.items()]
 
 
+def percent(shares: Iterable[float], digits: int = 1) -> str:
+  """Returns mean and standard deviation, '88.0 ± 0.2 %', of shares from 0 to 1; of one, no spread."""
+  values = [100 * share for share in shares]
+  spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
+  return f'{statistics.mean(values):.{digits}f}{spread} %'
+
+
 def write_between(readme: pathlib.Path, mark: str, text: str) -> None:
   """Replaces what stands between `<!-- mark -->` and `<!-- end of mark -->` in a README."""
   begin, end = f'<!-- {mark} -->', f'<!-- end of {mark} -->'

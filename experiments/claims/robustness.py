@@ -12,7 +12,6 @@ made for the other network should do less than what was made for this one.
 import functools
 import json
 import pathlib
-import statistics
 import sys
 from collections.abc import Callable
 
@@ -31,7 +30,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
-from trials import Trial, origin, write_between  # noqa: E402
+from trials import Trial, origin, percent, write_between  # noqa: E402
 from variants import SETS, changes, folder_of  # noqa: E402
 
 from scs_jax import models, train  # noqa: E402
@@ -183,17 +182,14 @@ def main(_):
   path.write_text(json.dumps(results, indent=1) + '\n')
   text = '\n'.join(
     [f'| {DATA.value}, n = {len(tables)} | {" | ".join(PAIR)} |', '|---|---|---|']
-    + [f'| {row} | {" | ".join(_share(tables, row, name) for name in PAIR)} |' for row in tables[0]]
+    + [
+      f'| {row} | {" | ".join(percent(t[row][name] for t in tables) for name in PAIR)} |'
+      for row in tables[0]
+    ]
   )
   print(text)
   write_between(HERE / 'README.md', f'robustness of {DATA.value}', text)
   draw(curves)
-
-
-def _share(tables, row, name) -> str:
-  values = [100 * table[row][name] for table in tables]
-  spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
-  return f'{statistics.mean(values):.1f}{spread} %'
 
 
 def draw(curves: list[dict[str, list[float]]]) -> None:

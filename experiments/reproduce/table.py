@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from rows import ROWS, Row  # noqa: E402
-from trials import Trial, read, with_key, write_between  # noqa: E402
+from trials import Trial, percent, read, with_key, write_between  # noqa: E402
 
 HEADER = """\
 | row | claim | published | ours | n | parameters | recipe | one run |
@@ -25,16 +25,6 @@ def lines_of(name: str, row: Row, results: list[dict]) -> list[dict]:
   """Returns what the row has been answered with: the runs as the row stands now."""
   trials = [dataclasses.asdict(Trial(row.config, seed, row.changes)) for seed in range(row.seeds)]
   return [line for trial in trials for line in with_key(results, {'row': name, **trial})]
-
-
-def percent(accuracies: list[float]) -> str:
-  """Writes mean ± standard deviation, or what there is."""
-  if not accuracies:
-    return 'not run'
-  mean = f'{100 * statistics.mean(accuracies):.2f}'
-  if len(accuracies) == 1:
-    return f'{mean} %'
-  return f'{mean} ± {100 * statistics.stdev(accuracies):.2f} %'
 
 
 def table(results: list[dict]) -> str:
@@ -49,7 +39,7 @@ def table(results: list[dict]) -> str:
     minutes = (
       f'{statistics.median(x["training_seconds"] for x in lines) / 60:.0f} min' if lines else ''
     )
-    ours = percent([line['accuracy'] for line in lines])
+    ours = percent((line['accuracy'] for line in lines), digits=2) if lines else 'not run'
     rows.append(
       f'| `{name}` | {row.claim} | {100 * row.published:g} % | {ours} | {n} | {row.parameters:,} '
       f'| {row.recipe} | {minutes} |'

@@ -16,7 +16,7 @@ import time
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent), str(HERE.parent / 'speed')]
 
-from trials import ROOT, Trial, origin, parameters, read, write_between  # noqa: E402
+from trials import ROOT, Trial, origin, parameters, percent, read, write_between  # noqa: E402
 
 from scs_jax import sharding  # noqa: E402
 
@@ -107,11 +107,7 @@ def table_of_runs(trained: list[dict]) -> str:
 
 
 def _accuracy(lines: list[dict]) -> str:
-  if not lines:
-    return ''
-  values = [100 * line['accuracy'] for line in lines]
-  spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
-  return f'{statistics.mean(values):.1f}{spread} %'
+  return percent(line['accuracy'] for line in lines) if lines else ''
 
 
 def main() -> None:
