@@ -47,7 +47,8 @@ def split_model(
 ) -> tuple[nnx.GraphDef, Callable[[], State]]:
   """Returns the structure of the model that `build` makes, and the function that makes a state.
 
-  The state has 'params', 'statistics', 'optimizer' and, if `averaged`, 'ema', of the first two.
+  The state has 'params', 'statistics', 'optimizer' and, if `averaged`, 'ema': the average of the
+  first two and the number of 'steps' in it.
   """
 
   def make_state():
@@ -55,6 +56,7 @@ def split_model(
     state = {'params': params, 'statistics': statistics, 'optimizer': optimizer.init(params)}
     if averaged:  # copies: donated beside the others, they need buffers of their own
       state['ema'] = jax.tree.map(jnp.copy, {'params': params, 'statistics': statistics})
+      state['ema']['steps'] = jnp.zeros((), jnp.int32)
     return state
 
   return nnx.graphdef(nnx.eval_shape(build)), make_state
@@ -98,9 +100,13 @@ def make_train_step(
     params = optax.apply_updates(state['params'], updates)
     new = {'params': params, 'statistics': statistics, 'optimizer': optimizer_state}
     if ema_decay is not None:
-      # Statistics too: those of the last parameters are not those of averaged ones.
+      # Statistics too: those of the last parameters are not those of averaged ones. The weights
+      # decay**i of the steps so far sum to 1, so the first, random parameters have none.
+      steps = state['ema']['steps'] + 1
+      newest = (1 - ema_decay) / (1 - ema_decay**steps)
       averaged = {'params': params, 'statistics': statistics}
-      new['ema'] = optax.incremental_update(averaged, state['ema'], 1 - ema_decay)
+      average = {name: state['ema'][name] for name in averaged}
+      new['ema'] = {**optax.incremental_update(averaged, average, newest), 'steps': steps}
     return new, {**values, 'gradient_norm': optax.tree.norm(grads)}
 
   return train_step

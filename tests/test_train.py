@@ -24,6 +24,12 @@ from scs_jax.data import augment, batches, sources
 sys.path.insert(0, str(FOLDER.parent / 'experiments' / 'speed'))
 from networks import make_step, sharded
 
+SMALL_STACK = (
+  {'kind': 'scs', 'features': 4, 'strides': 2},
+  {'kind': 'pool'},
+  {'kind': 'head'},
+)
+
 
 def small_config(**changes) -> ConfigDict:
   """The quickstart in ten steps: five evaluations, and as many checkpoints as epochs."""
@@ -36,11 +42,7 @@ def small_config(**changes) -> ConfigDict:
   config.save_every_epochs = 2
   config.ema_decay = None
   config.log_every_steps = 1
-  config.model.stack = (
-    {'kind': 'scs', 'features': 4, 'strides': 2},
-    {'kind': 'pool'},
-    {'kind': 'head'},
-  )
+  config.model.stack = SMALL_STACK
   config.unlock()
   config.update(changes)
   return config
@@ -185,16 +187,29 @@ def test_averaged_parameters_are_saved_and_evaluated(tmp_path, finished):
   assert float(entropy.mean()) == pytest.approx(values['val/loss'], abs=1e-6)
 
 
-def test_running_statistics_are_averaged_beside_the_parameters(tmp_path):
-  config = small_config(ema_decay=0.25, total_epochs=0.5)  # one step
-  config.model.variant = 'conv'
-  train.train_and_evaluate(config, tmp_path)
-  state = restored_state(config, tmp_path)
-  ours, last = (
-    s['scs_0']['norm']['mean'] for s in (state['ema']['statistics'], state['statistics'])
+@pytest.mark.parametrize('decay', [0.0, 0.5, 0.999])
+def test_the_average_is_that_of_the_steps_alone(decay):
+  """Of parameters and running statistics, weighted `decay**age`; the first weights are not in it."""
+  network = {'name': 'scs_net', 'stack': SMALL_STACK}
+  step, make_state, shapes = make_step((28, 28, 1), network, 'conv', batch=8, ema_decay=decay)
+  rng = np.random.default_rng(0)
+  most = {'image': 256, 'label': 10, 'epoch': 1, 'index': 8}
+  batch = {
+    name: rng.integers(most[name], size=s.shape, dtype=s.dtype) for name, s in shapes.items()
+  }
+  state, seen, step = make_state(), [], jax.jit(step)
+  for _ in range(4):
+    state, _ = step(state, batch)
+    seen.append({name: state[name] for name in ('params', 'statistics')})
+  weights = decay ** np.arange(3.0, -1, -1)
+  average = lambda *values: np.average(values, axis=0, weights=weights)
+  want = jax.tree.map(average, *seen)
+  mean = lambda tree: np.asarray(tree['statistics']['scs_0']['norm']['mean'])
+  assert np.abs(mean(seen[0]) - mean(seen[-1])).max() > 1e-3
+  assert state['ema'].pop('steps') == 4
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), state['ema'], want
   )
-  np.testing.assert_allclose(ours, 0.75 * last, rtol=1e-6)  # they began as 0
-  assert np.abs(last).max() > 0
 
 
 @pytest.mark.parametrize('eval_batch_size', [1, 7, 64, 1000])
