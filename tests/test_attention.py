@@ -7,6 +7,8 @@ import pytest
 
 import scs_jax
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 
 def draw(batch=2, tokens=5, keys=4, heads=3, depth=6, features=2, dtype=jnp.float32):
   shapes = [(batch, n, heads, d) for n, d in ((tokens, depth), (keys, depth), (keys, features))]

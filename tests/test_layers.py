@@ -11,15 +11,7 @@ from flax.errors import ScopeParamShapeError
 from scs_jax import abs_max_pool, linen, nnx, sharpened_cosine_similarity
 from scs_jax.layers import parameters
 
-
-@pytest.fixture(autouse=True, scope='module')
-def strict_promotion_and_quick_compilation():
-  jax.config.update('jax_disable_most_optimizations', True)  # much is compiled, little computed
-  with jax.numpy_dtype_promotion('strict'):
-    yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'quick_compilation')
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 5, 4)), jnp.float32)
 
 

@@ -13,6 +13,8 @@ from scs_jax.models.autoencoder import depth_to_space
 
 # Counted by hand: an SCS layer of n kernels has n * fan_in weights, n exponents and 1 q; the head
 # has (features + 1) * classes.
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 GALLERY = {
   'cifar10_80_25214': 24_974,
   'cifar10_80_37086': 36_862,

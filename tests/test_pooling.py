@@ -14,15 +14,7 @@ from jax.test_util import check_grads
 from scs_jax import abs_max_pool
 from scs_jax.ops import reference
 
-
-@pytest.fixture(autouse=True, scope='module')
-def strict_promotion_and_quick_compilation():
-  jax.config.update('jax_disable_most_optimizations', True)  # much is compiled, little computed
-  with jax.numpy_dtype_promotion('strict'):
-    yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'quick_compilation')
 # Against the loop and the reference: nothing is rounded, so all are equal.
 
 
