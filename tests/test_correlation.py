@@ -12,10 +12,10 @@ from scs_jax.ops import windows
 from scs_jax.ops.arguments import resolve_window
 from scs_jax.ops.correlation import correlate
 
-# name: (image, kernel, groups, strides, padding, dilation); one for each line of the rule, and
-# what is uneven about each.
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
+# name: (image, kernel, groups, strides, padding, dilation); one for each line of the rule, and
+# what is uneven about each.
 CASES = {
   'pointwise': ((2, 5, 4, 6), (1, 1, 6, 3), 1, 1, 'SAME', 1),
   'pointwise, strides': ((2, 5, 4, 6), (1, 1, 6, 3), 1, 2, ((1, 0), (0, 2)), 1),

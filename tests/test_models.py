@@ -11,10 +11,10 @@ import scs_jax
 from scs_jax import models
 from scs_jax.models.autoencoder import depth_to_space
 
-# Counted by hand: an SCS layer of n kernels has n * fan_in weights, n exponents and 1 q; the head
-# has (features + 1) * classes.
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
+# Counted by hand: an SCS layer of n kernels has n * fan_in weights, n exponents and 1 q; the head
+# has (features + 1) * classes.
 GALLERY = {
   'cifar10_80_25214': 24_974,
   'cifar10_80_37086': 36_862,

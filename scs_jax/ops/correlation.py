@@ -83,8 +83,12 @@ def _fastest_on_cpu(depth, *, window, groups, **types):
       _convolve_each_group,
     )
   )  # fmt: skip
+  if groups > 1 and depth > 1:
+    return each_group
   if groups > 1:
-    return bilinear(shift, for_x, for_kernel) if depth == 1 else each_group
+    depthwise = bilinear(shift, for_x, for_kernel)
+    # With several kernels for each feature the image is repeated once, not for every position.
+    return lambda x, kernel: depthwise(windows.to_kernels(x, kernel.shape[-1]), kernel)
   if math.prod(window.shape) == 1:
     return bilinear(shift, shift, for_kernel)
   if depth == 1:
