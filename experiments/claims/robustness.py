@@ -10,7 +10,6 @@ made for the other network should do less than what was made for this one.
 """
 
 import functools
-import json
 import pathlib
 import sys
 from collections.abc import Callable
@@ -21,7 +20,6 @@ import matplotlib
 import optax
 from absl import app, flags
 from flax import nnx
-from jax import lax
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
@@ -30,7 +28,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
-from trials import Trial, origin, percent, write_between  # noqa: E402
+from trials import Trial, add_missing, origin, percent, read, with_key, write_between  # noqa: E402
 from variants import SETS, changes, folder_of  # noqa: E402
 
 from scs_jax import models, train  # noqa: E402
@@ -39,6 +37,7 @@ from scs_jax.data import sources  # noqa: E402
 DATA = flags.DEFINE_enum('data', 'fashion_mnist', list(SETS), 'Which networks.')
 SEEDS = flags.DEFINE_integer('seeds', 5, 'Seeds up to this one, exclusive.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'That of run.py.', required=True)
+RESULTS = flags.DEFINE_string('results', str(HERE / 'robustness.jsonl'), 'Gets a line for a seed.')
 
 PAIR = ('SCS', 'conv + BatchNorm + ReLU')
 IMAGES = 1000
@@ -49,54 +48,64 @@ L2 = (0.1, 0.25, 0.5, 1.0)
 CHECKED = 4 / 255  # the size at which gradients are looked at
 
 
+@functools.partial(jax.jit, static_argnames=('model', 'norm'))
+def ascend(model, x, labels, change, *, norm, size, rate):
+  """Takes one step up the loss, inside the ball and inside the image.
+
+  Returns:
+    The next change of the images, `[n, height, width, channels]`, and the losses before it, `[n]`.
+  """
+
+  def loss(change):
+    losses = optax.softmax_cross_entropy_with_integer_labels(model(x + change), labels)
+    return losses.sum(), losses
+
+  gradient, losses = jax.grad(loss, has_aux=True)(change)
+  if norm == 'linf':
+    return project(x, change + rate * jnp.sign(gradient), norm=norm, size=size), losses
+  step = rate * gradient / jnp.maximum(_length(gradient), 1e-12)
+  return project(x, change + step, norm=norm, size=size), losses
+
+
+def project(x, change, *, norm, size):
+  """Brings a change back into the ball and what it makes back into the image."""
+  if norm == 'linf':
+    change = jnp.clip(change, -size, size)
+  else:
+    change = change * jnp.minimum(1.0, size / jnp.maximum(_length(change), 1e-12))
+  return jnp.clip(x + change, 0.0, 1.0) - x
+
+
 def attack(
   model: Callable, x: jax.Array, labels: jax.Array, key: jax.Array, *,
   norm: str, size: float, steps: int, restarts: int,
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+) -> tuple[jax.Array, list[float]]:  # fmt: skip
   """Projected gradient ascent on the cross-entropy; one step without restarts is FGSM.
 
   Returns:
-    The worst images found, `[n, height, width, channels]`, and the mean loss after each step of
-    the last start, `[steps]`.
+    The worst images found, `[n, height, width, channels]`, and the mean loss before the first step
+    of the last start and after each.
 
   References:
     Madry et al., 2017: Towards Deep Learning Models Resistant to Adversarial Attacks.
   """
-
-  def losses(x):
-    return optax.softmax_cross_entropy_with_integer_labels(model(x), labels)
-
-  def direction(change):  # of steepest ascent in this norm, of length 1
-    if norm == 'linf':
-      return jnp.sign(change)
-    return change / jnp.maximum(_length(change), 1e-12)
-
-  def project(change):  # to the ball, and to what is an image
-    if norm == 'linf':
-      change = jnp.clip(change, -size, size)
-    else:
-      change = change * jnp.minimum(1.0, size / jnp.maximum(_length(change), 1e-12))
-    return jnp.clip(x + change, 0.0, 1.0) - x
-
   rate = size if steps == 1 else 2.5 * size / steps
-
-  def step(change, _):
-    gradient = jax.grad(lambda change: losses(x + change).sum())(change)
-    change = project(change + rate * direction(gradient))
-    return change, losses(x + change).mean()
-
-  def start(carry, key):
-    worst, highest = carry
-    noise = jax.random.uniform(key, x.shape, minval=-1.0)
-    begin = jnp.zeros_like(x) if steps == 1 else project(size * direction(noise))
-    change, course = lax.scan(step, begin, length=steps)
-    reached = losses(x + change)
-    better = (reached > highest)[:, None, None, None]
-    return (jnp.where(better, x + change, worst), jnp.maximum(reached, highest)), course
-
-  nothing = (x, jnp.full(len(x), -jnp.inf))
-  (worst, _), courses = lax.scan(start, nothing, jax.random.split(key, restarts))
-  return worst, courses[-1]
+  worst, highest = x, jnp.full(len(x), -jnp.inf)
+  for start in jax.random.split(key, restarts):
+    change = jnp.zeros_like(x)
+    if steps > 1:
+      noise = jax.random.uniform(start, x.shape, minval=-1.0)
+      noise = jnp.sign(noise) if norm == 'linf' else noise / _length(noise)
+      change = project(x, size * noise, norm=norm, size=size)
+    course = []
+    for _ in range(steps + 1):  # the last one only for its losses
+      tried = change
+      change, losses = ascend(model, x, labels, tried, norm=norm, size=size, rate=rate)
+      course.append(float(losses.mean()))
+    better = losses > highest
+    worst = jnp.where(better[:, None, None, None], x + tried, worst)
+    highest = jnp.maximum(losses, highest)
+  return worst, course
 
 
 def _length(change: jax.Array) -> jax.Array:
@@ -116,7 +125,7 @@ def corruptions(x: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
 
 
 def measure(pair: dict[str, Callable], images: jax.Array, labels: jax.Array, key: jax.Array):
-  """Returns what share of the images each network still classifies right, and the loss curves."""
+  """Returns the share of images that each network still classifies right, and the loss curves."""
   right = jnp.stack([model(images).argmax(-1) == labels for model in pair.values()])
   accuracy = {name: float(share) for name, share in zip(pair, right.mean(1), strict=True)}
   chosen = jnp.flatnonzero(right.all(0))[:IMAGES]
@@ -129,9 +138,7 @@ def measure(pair: dict[str, Callable], images: jax.Array, labels: jax.Array, key
     table.setdefault(row, {})[name] = share
 
   for name, model in pair.items():
-    run = jax.jit(
-      functools.partial(attack, model), static_argnames=('norm', 'size', 'steps', 'restarts')
-    )
+    run = functools.partial(attack, model)
     for size in LINF:
       pixels = f'{round(255 * size)}/255'
       x1, _ = run(x, labels, key, norm='linf', size=size, steps=1, restarts=1)
@@ -154,7 +161,7 @@ def measure(pair: dict[str, Callable], images: jax.Array, labels: jax.Array, key
     score('check: PGD without a bound', name, free)
   for name, other in zip(pair, reversed(pair), strict=True):
     score(f'check: what was made for the other network, {at}', name, made[other])
-  return table, {name: curve.tolist() for name, curve in curves.items()}
+  return table, curves
 
 
 def trained(data: str, name: str, seed: int) -> Callable:
@@ -165,21 +172,23 @@ def trained(data: str, name: str, seed: int) -> Callable:
   return lambda x: nnx.merge(graph, state)(x, train=False)
 
 
+def outcome(images: jax.Array, labels: jax.Array, *, data: str, seed: int) -> dict:
+  """Attacks both networks of a seed."""
+  pair = {name: trained(data, name, seed) for name in PAIR}
+  shares, curves = measure(pair, images, labels, jax.random.key(seed))
+  return {'shares': shares, 'loss curves': curves, **origin()}
+
+
 def main(_):
   models.MODELS['claim_net'] = ClaimNet
   test = sources.load(DATA.value, 'test')
   images, labels = train.as_float(jnp.asarray(test.images)), jnp.asarray(test.labels)
-  tables, curves = [], []
+  results = pathlib.Path(RESULTS.value)
   for seed in range(SEEDS.value):
-    pair = {name: trained(DATA.value, name, seed) for name in PAIR}
-    table, course = measure(pair, images, labels, jax.random.key(seed))
-    tables.append(table)
-    curves.append(course)
-    print(f'seed {seed}: {table}', flush=True)
-  path = HERE / 'robustness.json'
-  results = json.loads(path.read_text()) if path.exists() else {}
-  results[DATA.value] = {'tables': tables, 'loss curves': curves, **origin()}
-  path.write_text(json.dumps(results, indent=1) + '\n')
+    key = {'data': DATA.value, 'seed': seed}
+    add_missing(results, key, functools.partial(outcome, images, labels, **key))
+  lines = with_key(read(results), {'data': DATA.value})
+  tables = [line['shares'] for line in lines]
   text = '\n'.join(
     [f'| {DATA.value}, n = {len(tables)} | {" | ".join(PAIR)} |', '|---|---|---|']
     + [
@@ -189,7 +198,7 @@ def main(_):
   )
   print(text)
   write_between(HERE / 'README.md', f'robustness of {DATA.value}', text)
-  draw(curves)
+  draw([line['loss curves'] for line in lines])
 
 
 def draw(curves: list[dict[str, list[float]]]) -> None:
@@ -197,7 +206,7 @@ def draw(curves: list[dict[str, list[float]]]) -> None:
   figure, axes = plt.subplots(figsize=(5, 3.2), layout='constrained')
   for i, name in enumerate(PAIR):
     for n, course in enumerate(curves):
-      axes.plot(range(1, STEPS + 1), course[name], color=f'C{i}', label=None if n else name)
+      axes.plot(course[name], color=f'C{i}', label=None if n else name)
   axes.set(xlabel='steps of PGD', ylabel='mean loss', title=f'ℓ∞ {round(255 * CHECKED)}/255')
   axes.legend()
   figure.savefig(HERE / f'robustness_{DATA.value}.png', dpi=150)
