@@ -127,6 +127,19 @@ def test_a_wrong_stack_is_told_which_layer(stack, message):
     models.build('scs_net', input_shape=(8, 8, 1), num_classes=2, stack=stack, rngs=nnx.Rngs(0))
 
 
+def test_without_abs_the_opposite_image_gives_the_opposite():
+  """A stack is an odd function, but for the bias of its head; `abs` makes it even."""
+  layers = ({'kind': 'scs', 'features': 4}, {'kind': 'pool'}, {'kind': 'pointwise', 'features': 3})
+  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 1))
+  for stack, sign in ((layers, -1), ((layers[0], {'kind': 'abs'}, *layers[1:]), 1)):
+    model = models.build(
+      'scs_net', input_shape=(6, 6, 1), num_classes=5, stack=(*stack, {'kind': 'head'}),
+      rngs=nnx.Rngs(0),
+    )  # fmt: skip
+    assert np.ptp(model(x)) > 1e-4
+    np.testing.assert_allclose(model(-x), sign * model(x), atol=1e-7)
+
+
 def test_unknown_names_are_told_the_nearest():
   with pytest.raises(ValueError, match="unknown model 'scsnet'; did you mean 'scs_net'"):
     models.build('scsnet')

@@ -212,6 +212,13 @@ def test_the_average_is_that_of_the_steps_alone(decay):
   )
 
 
+def test_a_stack_without_kernels_in_front_has_no_pictures(quick_compilation, tmp_path):
+  config = small_config(total_epochs=0.5)  # one step
+  config.model.stack = ({'kind': 'pool', 'window': 4}, *SMALL_STACK)
+  assert 'val/accuracy' in train.train_and_evaluate(config, tmp_path)
+  assert not (tmp_path / 'pictures').exists()
+
+
 @pytest.mark.parametrize('eval_batch_size', [1, 7, 64, 1000])
 def test_every_evaluation_example_counts_once(eval_batch_size):
   config = small_config()

@@ -19,6 +19,7 @@ KINDS = {
   },
   'pointwise': {'features': ...},
   'pool': {'window': 2, 'strides': None, 'padding': 'SAME'},
+  'abs': {},
   'head': {},
 }  # fmt: skip
 
@@ -33,10 +34,12 @@ class ScsNet(nnx.Module):
     `share_kernels` (the same ones for every channel);
   - `pointwise`: `features`, a window of 1;
   - `pool`: `window`, `strides` (None is the window), `padding` ('SAME' rounds sizes up);
+  - `abs`: the magnitude. SCS layers and absolute max pools turn `-x` into the opposite of what they
+    make of `x`; this lets a feature and its opposite mean the same to the layers that follow;
   - `head`: flattens and maps to the classes, with a bias; the last entry.
 
   With `variant='conv'` every SCS layer becomes convolution + BatchNorm + ReLU of the same shape and
-  every pool a max pool.
+  every pool a max pool; what `abs` is given is positive then.
   """
 
   def __init__(
@@ -118,6 +121,8 @@ class ScsNet(nnx.Module):
 def _make(kind, settings, shape, num_classes, variant, similarity, types):
   """Returns the layer for an input of `shape`, and the shape of its output."""
   rank, features = len(shape) - 2, shape[-1]
+  if kind == 'abs':
+    return jnp.abs, shape
   if kind == 'head':
     return nnx.Linear(math.prod(shape[1:]), num_classes, **types), (1, num_classes)
   if kind == 'pool':
