@@ -23,6 +23,11 @@ TASKS = {
   'mnist': ('configs/mnist.py', 900, 12, 'train[:55000]', 'train[55000:]'),
   'fashion_mnist': ('configs/fashion_mnist.py', 1850, 15, 'train[:55000]', 'train[55000:]'),
 }
+# One pixel to every side, instead of what the config does.
+SHIFT = {
+  'augment.shift': 1, 'augment.rotate': 0.0, 'augment.translate': 0.0, 'augment.scale': (1.0, 1.0),
+  'augment.shear': 0.0,
+}  # fmt: skip
 TASK = flags.DEFINE_enum('task', None, list(TASKS), 'Which record.', required=True)
 TRIALS = flags.DEFINE_integer('trials', 30, 'How many networks.')
 FIRST = flags.DEFINE_integer('first', 0, 'The first trial.')
@@ -41,8 +46,9 @@ def draw(task: str, number: int) -> Trial:
       0,
       {
         **network(rng),
+        **(SHIFT if rng.random() < 0.5 else {}),
         'model.p_mode': str(rng.choice(['per_kernel', 'shared'])),
-        'model.q_init': float(rng.choice([0.01, 0.1])),
+        'model.q_init': float(rng.choice([0.1, 0.3, 1.0])),
         'model.scale_init': float(rng.choice([5.0, 10.0])),
         'optimizer.schedule.peak_learning_rate': float(rng.choice([0.02, 0.03, 0.05])),
         'data.train_split': train_split,
@@ -60,12 +66,11 @@ def network(rng: np.random.Generator) -> dict:
   """Draws a first SCS layer and two or three separable ones, with an absolute max pool after each.
 
   A depthwise layer has kernels of its own for each channel, or one bank for all: nine numbers a
-  kernel for any number of channels.
+  kernel for any number of channels. Every network keeps the signs, or drops them before each pool.
   """
-  stack = [
-    {'kind': 'scs', 'features': int(rng.integers(4, 13)), 'window': int(rng.choice([3, 5]))},
-    {'kind': 'pool'},
-  ]
+  signs = [] if rng.random() < 0.5 else [{'kind': 'abs'}]
+  first = {'kind': 'scs', 'features': int(rng.integers(4, 13)), 'window': int(rng.choice([3, 5]))}
+  stack = [first, *signs, {'kind': 'pool'}]
   levels = int(rng.integers(2, 4))
   for level in range(levels):
     depthwise = {'kind': 'depthwise'}
@@ -74,6 +79,7 @@ def network(rng: np.random.Generator) -> dict:
     stack += [
       depthwise,
       {'kind': 'pointwise', 'features': int(rng.integers(6, 21))},
+      *signs,
       {'kind': 'pool', 'window': 2 if level < levels - 1 else 7 if levels == 2 else 4},
     ]
   return {'model.stack': (*stack, {'kind': 'head'})}
