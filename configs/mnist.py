@@ -7,8 +7,11 @@ normalisation. The network of that claim was never published; this one is ours.
 Expected: 99.20 ± 0.09 % (median 99.25 %, seeds 0, 1, 2), about four minutes on two CPU cores.
 
 `:separable` is the other record, "still a record": 99 % with fewer than 1,400 parameters, by three
-pairs of depthwise and pointwise layers (1,398 parameters there, the network not published). Ours has
-1,236 and reaches 98.3 % (seed 0), so not yet.
+pairs of depthwise and pointwise layers (1,398 parameters there, the network not published). Ours, 1,346,
+drops the signs before every pool, begins with a larger q and is too small for augmentation: on the last
+5,000 training images (ten epochs, seed 0) 99.0 % without, 98.8 % with shifts by one pixel
+(`--config.total_epochs=10 --config.augment.shift=1 --config.data.train_split='train[:55000]'
+--config.data.eval_split='train[55000:]'`). Its results are in experiments/reproduce (`mnist_1400`).
 
 Command: python -m scs_jax.main --config=configs/mnist.py --workdir=/tmp/mnist
 Source:  Pisoni, 2022: Sharpened Cosine Similarity: Part 2.
@@ -27,14 +30,16 @@ PLAIN = (
   {'kind': 'head'},
 )
 SEPARABLE = (
-  {'kind': 'depthwise', 'window': 5, 'multiplier': 10},  # of the one channel
-  {'kind': 'pointwise', 'features': 10},
-  {'kind': 'pool'},
-  {'kind': 'depthwise'},
-  {'kind': 'pointwise', 'features': 14},
+  {'kind': 'scs', 'features': 8, 'window': 5},  # of the one channel, so it is depthwise
+  {'kind': 'abs'},
   {'kind': 'pool'},
   {'kind': 'depthwise'},
   {'kind': 'pointwise', 'features': 18},
+  {'kind': 'abs'},
+  {'kind': 'pool'},
+  {'kind': 'depthwise'},
+  {'kind': 'pointwise', 'features': 24},
+  {'kind': 'abs'},
   {'kind': 'pool', 'window': 7},
   {'kind': 'head'},
 )
@@ -105,4 +110,10 @@ def get_config(network: str = 'plain') -> ConfigDict:
   config.rollbacks = 0
   config.on_save_error = 'stop'
   config.stall_seconds = 600.0
+
+  if network == 'separable':
+    config.augment.update({'rotate': 0.0, 'translate': 0.0, 'scale': (1.0, 1.0), 'shear': 0.0})
+    config.model.q_init = 1.0
+    config.total_epochs = 20.0
+    config.optimizer.schedule.peak_learning_rate = 0.05
   return config
