@@ -23,9 +23,9 @@ TASKS = {
   'mnist': ('configs/mnist.py', 900, 12, 'train[:55000]', 'train[55000:]'),
   'fashion_mnist': ('configs/fashion_mnist.py', 1850, 15, 'train[:55000]', 'train[55000:]'),
 }
-# One pixel to every side, instead of what the config does.
-SHIFT = {
-  'augment.shift': 1, 'augment.rotate': 0.0, 'augment.translate': 0.0, 'augment.scale': (1.0, 1.0),
+# Instead of the config's augmentation: a pixel to every side, or none at all.
+STILL = {
+  'augment.flip': False, 'augment.rotate': 0.0, 'augment.translate': 0.0, 'augment.scale': (1.0, 1.0),
   'augment.shear': 0.0,
 }  # fmt: skip
 TASK = flags.DEFINE_enum('task', None, list(TASKS), 'Which record.', required=True)
@@ -46,7 +46,7 @@ def draw(task: str, number: int) -> Trial:
       0,
       {
         **network(rng),
-        **(SHIFT if rng.random() < 0.5 else {}),
+        **({**STILL, 'augment.shift': int(rng.integers(2))} if rng.random() < 0.5 else {}),
         'model.p_mode': str(rng.choice(['per_kernel', 'shared'])),
         'model.q_init': float(rng.choice([0.1, 0.3, 1.0])),
         'model.scale_init': float(rng.choice([5.0, 10.0])),
