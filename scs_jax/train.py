@@ -305,8 +305,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   # --------------------------------------------------------------------------------- Pictures
   if jax.process_count() == 1 and config.model.get('variant') == 'scs':
     model = _evaluated_model(graph, state)
-    image = next(data.evaluation_batches(eval_set, 1))['image'][0].astype(np.float32) / 255
     if hasattr(model.first_layer, 'kernel'):  # a stack may begin with a pool
+      image = next(data.evaluation_batches(eval_set, 1))['image'][0].astype(np.float32) / 255
       pictures.draw_first_layer(model.first_layer, image, workdir / 'pictures')
   return values
 

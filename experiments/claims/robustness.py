@@ -61,10 +61,15 @@ def ascend(model, x, labels, change, *, norm, size, rate):
     return losses.sum(), losses
 
   gradient, losses = jax.grad(loss, has_aux=True)(change)
+  change = change + rate * direction(gradient, norm=norm)
+  return project(x, change, norm=norm, size=size), losses
+
+
+def direction(change, *, norm):
+  """Returns the change of length 1 that ascends most steeply along `change`, in this norm."""
   if norm == 'linf':
-    return project(x, change + rate * jnp.sign(gradient), norm=norm, size=size), losses
-  step = rate * gradient / jnp.maximum(_length(gradient), 1e-12)
-  return project(x, change + step, norm=norm, size=size), losses
+    return jnp.sign(change)
+  return change / jnp.maximum(_length(change), 1e-12)
 
 
 def project(x, change, *, norm, size):
@@ -95,8 +100,7 @@ def attack(
     change = jnp.zeros_like(x)
     if steps > 1:
       noise = jax.random.uniform(start, x.shape, minval=-1.0)
-      noise = jnp.sign(noise) if norm == 'linf' else noise / _length(noise)
-      change = project(x, size * noise, norm=norm, size=size)
+      change = project(x, size * direction(noise, norm=norm), norm=norm, size=size)
     course = []
     for _ in range(steps + 1):  # the last one only for its losses
       tried = change

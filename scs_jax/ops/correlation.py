@@ -166,7 +166,7 @@ def _shift_for_kernel(x, kernel, *, window, groups, precision, dtype):
   taps = jnp.broadcast_to(taps, (len(taps), *block))
   spread = lambda tap: jnp.concatenate([tap.reshape(block)] * blocks, 1)
   pairs = zip(windows.shifts(x, window), jnp.split(taps, len(taps)), strict=True)
-  return _sum(windows.to_kernels(view, out).astype(dtype) * spread(tap) for view, tap in pairs)
+  return _sum(view.astype(dtype) * spread(tap) for view, tap in pairs)
 
 
 def _product(view, tap, *, groups, precision, dtype):
