@@ -1,12 +1,14 @@
-"""Fashion-MNIST with the gallery's separable network of 3,423 parameters + 7 scales, in 30 epochs.
+"""Fashion-MNIST with the three networks of the SCS gallery that reached 90 %, in 25 epochs.
 
-The published network reached 90 % after 100 epochs (configs/gallery.py:fashion_90_3423 has that
-recipe). Here the output of every layer is scaled by a learned factor that starts at 10, as a later
-version of the original did.
+`:2764`, `:3423` and `:7669` are the published architectures, named by their number of parameters; their
+published recipes, of 100 and 200 epochs, are in configs/gallery.py. Ours drops the signs before every
+pool, begins with a larger q, flips the images but never shifts them, and averages the parameters. Chosen
+on the last 5,000 training images with `:2764`, six epochs, seed 0: 87.1 % with signs and shifts by up to
+two pixels, 87.3 without signs, 88.7 with shifts by one pixel, 89.1 with none (single runs).
 
-Expected: 89.1 % (seed 0, one run, jax 0.12), 2,000 images/s on two CPU cores: a quarter of an hour.
+Expected: results are in experiments/reproduce (`fashion_2764`, `fashion_3423`, `fashion_7669`).
 
-Command: python -m scs_jax.main --config=configs/fashion_mnist.py --workdir=/tmp/fashion_mnist
+Command: python -m scs_jax.main --config=configs/fashion_mnist.py:2764 --workdir=/tmp/fashion_mnist
 Source:  github.com/brohrer/sharpened-cosine-similarity, gallery.
 """
 
@@ -14,8 +16,43 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 
-def get_config() -> ConfigDict:
-  """Returns the whole config."""
+def pool(window=2):
+  """Describes an absolute max pool of magnitudes."""
+  return ({'kind': 'abs'}, {'kind': 'pool', 'window': window})
+
+
+def separable(first, rest):
+  """A layer of 3×3 and three separable ones, each with a pool."""
+  pair = (
+    {'kind': 'depthwise', 'window': 3, 'padding': 1},
+    {'kind': 'pointwise', 'features': rest},
+  )
+  layer = {'kind': 'scs', 'features': first, 'window': 3, 'padding': 'VALID'}
+  return (layer, *pool(), *pair, *pool(), *pair, *pool(), *pair, *pool(4), {'kind': 'head'})
+
+
+def dense(features):
+  """Three layers of 5×5, each with a pool."""
+  layer = {'kind': 'scs', 'features': features, 'window': 5}
+  return (
+    {**layer, 'padding': 'VALID'}, *pool(), {**layer, 'padding': 1}, *pool(),
+    {**layer, 'padding': 1}, *pool(4), {'kind': 'head'},
+  )  # fmt: skip
+
+
+# stack, peak learning rate, initial q, initial output scale
+NETWORKS = {
+  '2764': (separable(32, 20), 0.03, 0.37, 10.0),
+  '3423': (separable(26, 26), 0.05, 0.1, None),
+  '7669': (dense(12), 0.05, 0.1, None),
+}
+
+
+def get_config(name: str = '2764') -> ConfigDict:
+  """Returns the whole config of one of the networks."""
+  if name not in NETWORKS:
+    raise ValueError(f'fashion_mnist.py has no {name!r}; it has {", ".join(NETWORKS)}')
+  stack, learning_rate, q_init, scale_init = NETWORKS[name]
   config = ConfigDict()
   config.seed = 0
 
@@ -27,7 +64,7 @@ def get_config() -> ConfigDict:
   config.data.resolution = placeholder(int)  # None: all in memory, as they are
   config.data.workers = 0
   config.augment = ConfigDict()
-  config.augment.shift = 2
+  config.augment.shift = 0
   config.augment.flip = True
   config.augment.rotate = 0.0
   config.augment.translate = 0.0
@@ -38,39 +75,27 @@ def get_config() -> ConfigDict:
   config.model = ConfigDict()
   config.model.name = 'scs_net'
   config.model.variant = 'scs'
-  config.model.stack = (
-    {'kind': 'scs', 'features': 26, 'window': 3, 'padding': 'VALID'},
-    {'kind': 'pool'},
-    {'kind': 'depthwise', 'window': 3, 'padding': 1},
-    {'kind': 'pointwise', 'features': 26},
-    {'kind': 'pool'},
-    {'kind': 'depthwise', 'window': 3, 'padding': 1},
-    {'kind': 'pointwise', 'features': 26},
-    {'kind': 'pool'},
-    {'kind': 'depthwise', 'window': 3, 'padding': 1},
-    {'kind': 'pointwise', 'features': 26},
-    {'kind': 'pool', 'window': 4},
-    {'kind': 'head'},
-  )
+  config.model.stack = stack
   config.model.p_mode = 'per_kernel'
   config.model.p_init = 2.0
   config.model.q_mode = 'shared'
-  config.model.q_init = 0.1
+  config.model.q_init = q_init
   config.model.kernel_q = placeholder(float)
-  config.model.scale_init = 10.0
+  config.model.scale_init = placeholder(float)
+  config.model.scale_init = scale_init
   config.model.dtype = 'float32'
 
   config.batch_size = 128
   config.eval_batch_size = 500
-  config.total_epochs = 30.0
+  config.total_epochs = 25.0
   config.objective = 'classification'
   config.label_smoothing = 0.0
-  config.ema_decay = placeholder(float)
+  config.ema_decay = 0.999
   config.optimizer = ConfigDict()
   config.optimizer.name = 'adamw'
   config.optimizer.schedule = ConfigDict()
   config.optimizer.schedule.name = 'one_cycle'
-  config.optimizer.schedule.peak_learning_rate = 0.03
+  config.optimizer.schedule.peak_learning_rate = learning_rate
   config.optimizer.momentum = 0.95
   config.optimizer.cycle_momentum_to = 0.85
   config.optimizer.weight_decay = 0.0
