@@ -1,0 +1,72 @@
+"""Trains one network on a validation split and logs it: what was tried by hand, beside search.py.
+
+python experiments/records/attempt.py --name=c1 --config=configs/records.py:cifar10_80 --workdir=DIR \\
+  --stack='s40x5/2 a d p48 a P2 d p64 a P2 d p80 a P4 h' --change=total_epochs=8.0
+
+The notation is that of notation.py. Without --stack the network is the config's; --magnitudes puts an
+`a` before each pool. The last 5,000 training images are held out.
+"""
+
+import ast
+import functools
+import pathlib
+import sys
+
+from absl import app, flags
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+
+from notation import parse  # noqa: E402
+from trials import Trial, add_missing, run  # noqa: E402
+
+NAME = flags.DEFINE_string('name', None, 'Of the line and of the folder.', required=True)
+CONFIG = flags.DEFINE_string('config', None, 'File, with its argument.', required=True)
+STACK = flags.DEFINE_string('stack', None, 'The network, see above.')
+MAGNITUDES = flags.DEFINE_bool('magnitudes', False, 'Drop the signs before every pool.')
+CHANGE = flags.DEFINE_multi_string('change', [], 'KEY=VALUE, a dotted key of the config.')
+SEED = flags.DEFINE_integer('seed', 0, 'Of the run.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each name.', required=True)
+RESULTS = flags.DEFINE_string('results', str(HERE / 'trials.jsonl'), 'Gets a line for each name.')
+
+HELD_OUT = 5000
+SIZES = {'mnist': 60000, 'fashion_mnist': 60000, 'cifar10': 50000}
+
+
+def trial() -> Trial:
+  """Returns what the flags ask for."""
+  whole = Trial(CONFIG.value, SEED.value).load()
+  changes = dict(map(_split, CHANGE.value))
+  if STACK.value:
+    changes['model.stack'] = parse(STACK.value)
+  if MAGNITUDES.value:
+    layers = (dict(layer) for layer in changes.get('model.stack', whole.model.stack))
+    changes['model.stack'] = tuple(
+      part
+      for layer in layers
+      for part in ([{'kind': 'abs'}] if layer['kind'] == 'pool' else []) + [layer]
+    )
+  kept = SIZES[whole.data.name] - HELD_OUT
+  split = {'data.train_split': f'train[:{kept}]', 'data.eval_split': f'train[{kept}:]'}
+  return Trial(CONFIG.value, SEED.value, {**split, **changes})
+
+
+def _split(change: str) -> tuple[str, object]:
+  key, equals, value = change.partition('=')
+  if not equals:
+    raise ValueError(f'--change={change}: it must be KEY=VALUE')
+  try:
+    return key, ast.literal_eval(value)
+  except (SyntaxError, ValueError):  # a word, such as shared
+    return key, value
+
+
+def main(_):
+  asked = trial()
+  folder = pathlib.Path(WORKDIR.value, NAME.value)
+  key = {'task': asked.load().data.name, 'trial': NAME.value}
+  add_missing(pathlib.Path(RESULTS.value), key, functools.partial(run, asked, folder))
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,87 @@
+"""Writes both tables of README.md: python experiments/records/table.py.
+
+The records, from the results of experiments/reproduce (all test images), and every trial, from
+trials.jsonl (validation split).
+"""
+
+import pathlib
+import runpy
+import statistics
+import sys
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE.parent / 'reproduce'), str(HERE.parent), str(HERE.parent.parent)]
+
+from notation import describe  # noqa: E402
+from rows import ROWS  # noqa: E402
+from trials import Trial, read, write_between  # noqa: E402
+
+lines_of = runpy.run_path(str(HERE.parent / 'reproduce' / 'table.py'))['lines_of']
+# Data set, bar, parameters of the record, and those that ours must be below.
+RECORDS = (
+  ('mnist', 'MNIST', 0.99, 910, 900),
+  ('fashion', 'Fashion-MNIST', 0.9, 1_890, 1_850),
+  ('cifar10', 'CIFAR-10', 0.8, 24_974, 20_000),
+  ('cifar10', 'CIFAR-10', 0.9, 103_000, 100_000),
+)
+
+
+def records(results: list[dict]) -> str:
+  """Returns the table of records: our smallest network at the bar, our best below the goal."""
+  rows = [
+    '| task | record to beat | goal | our smallest at the bar | our best below the goal |',
+    '|---|---|---|---|---|',
+  ]
+  for prefix, task, bar, record, goal in RECORDS:
+    ours = []
+    for name, row in ROWS.items():
+      lines = lines_of(name, row, results)
+      if name.startswith(prefix) and lines:
+        ours.append((row.parameters, statistics.median(x['accuracy'] for x in lines), len(lines)))
+    passed = min((x for x in ours if x[1] >= bar), default=None)
+    below = max((x for x in ours if x[0] < goal), key=lambda x: x[1], default=None)
+    rows.append(
+      f'| {task} {bar:.0%} | {record:,} | < {goal:,} | {_cell(passed)} | {_cell(below)} |'
+    )
+  return '\n'.join(rows)
+
+
+def _cell(found: tuple[int, float, int] | None) -> str:
+  if found is None:
+    return 'none'
+  parameters, accuracy, n = found
+  return f'{parameters:,} parameters, {accuracy:.2%} (median, n = {n})'
+
+
+def trials() -> str:
+  """Returns the table of trials, by data set and accuracy."""
+  rows = [
+    '| task | trial | network | parameters | epochs | recipe | validation accuracy |',
+    '|---|---|---|---|---|---|---|',
+  ]
+  for line in sorted(
+    read(HERE / 'trials.jsonl'), key=lambda line: (line['task'], -line['accuracy'])
+  ):
+    config = Trial(line['config'], line['seed'], line['changes']).load()
+    model, augment = config.model, config.augment
+    recipe = [
+      f'q {model.q_init:g}', f'p {model.p_mode}', f'scale {model.scale_init}',
+      f'batch {config.batch_size}', f'rate {config.optimizer.schedule.peak_learning_rate:g}',
+      f'shift {augment.shift}',
+    ]  # fmt: skip
+    if augment.flip:
+      recipe.append('flips')
+    if augment.rotate:
+      recipe.append('affine')
+    rows.append(
+      f'| {line["task"]} | {line["trial"]} | `{describe(model.stack)}` | {line["parameters"]:,} '
+      f'| {line["epochs"]:g} | {", ".join(recipe)} | {line["accuracy"]:.2%} |'
+    )
+  return '\n'.join(rows)
+
+
+if __name__ == '__main__':
+  write_between(
+    HERE / 'README.md', 'records', records(read(HERE.parent / 'reproduce/results.jsonl'))
+  )
+  write_between(HERE / 'README.md', 'trials', trials())
