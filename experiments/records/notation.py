@@ -44,7 +44,7 @@ def _describe_layer(layer: Mapping) -> str:
       return f's{layer["features"]}x{layer["window"]}{strides}'
     case 'depthwise':
       shared, count = 'S' * layer['share_kernels'], layer['multiplier']
-      return f'd{shared}{count if count > 1 or shared else ""}'
+      return f'd{shared}{count if count > 1 else ""}'
     case 'pointwise':
       return f'p{layer["features"]}'
     case 'pool':
