@@ -39,9 +39,10 @@ def table(results: list[dict]) -> str:
     minutes = (
       f'{statistics.median(x["training_seconds"] for x in lines) / 60:.0f} min' if lines else ''
     )
+    sizes = f'{row.parameters:,}' + (f' (theirs {row.theirs:,})' if row.theirs else '')
     ours = percent((line['accuracy'] for line in lines), digits=2) if lines else 'not run'
     rows.append(
-      f'| `{name}` | {row.claim} | {100 * row.published:g} % | {ours} | {n} | {row.parameters:,} '
+      f'| `{name}` | {row.claim} | {100 * row.published:g} % | {ours} | {n} | {sizes} '
       f'| {row.recipe} | {minutes} |'
     )
   return '\n'.join(rows)
@@ -56,10 +57,11 @@ def draw(results: list[dict]) -> None:
       if not name.startswith(prefix):
         continue
       x, ours = row.parameters, [100 * r['accuracy'] for r in lines_of(name, row, results)]
-      axes.plot(x, 100 * row.published, 'o', mfc='white', color='#b2182b')
+      theirs = row.theirs or x
+      axes.plot(theirs, 100 * row.published, 'o', mfc='white', color='#b2182b')
       if ours:
         mean = statistics.mean(ours)
-        axes.plot([x, x], [100 * row.published, mean], color='#cccccc', linewidth=1, zorder=1)
+        axes.plot([theirs, x], [100 * row.published, mean], color='#cccccc', linewidth=1, zorder=1)
         axes.plot(x, mean, 'o', color='#2166ac')
         axes.plot([x] * len(ours), ours, '.', color='#2166ac', alpha=0.4)
     axes.set_xscale('log')
