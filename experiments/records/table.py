@@ -1,7 +1,7 @@
-"""Writes both tables of README.md: python experiments/records/table.py.
+"""Writes the tables of README.md: python experiments/records/table.py.
 
-The records, from the results of experiments/reproduce (all test images), and every trial, from
-trials.jsonl (validation split).
+The records, from the results of experiments/reproduce (all test images), here and in the README of the
+project; and every trial, from trials.jsonl (validation split).
 """
 
 import pathlib
