@@ -308,6 +308,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     if hasattr(model.first_layer, 'kernel'):  # a stack may begin with a pool
       image = next(data.evaluation_batches(eval_set, 1))['image'][0].astype(np.float32) / 255
       pictures.draw_first_layer(model.first_layer, image, workdir / 'pictures')
+    else:
+      log.say('no pictures: the first layer has no kernels')
   return values
 
 

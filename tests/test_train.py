@@ -212,11 +212,12 @@ def test_the_average_is_that_of_the_steps_alone(decay):
   )
 
 
-def test_a_stack_without_kernels_in_front_has_no_pictures(quick_compilation, tmp_path):
+def test_a_stack_without_kernels_in_front_has_no_pictures(quick_compilation, tmp_path, capfd):
   config = small_config(total_epochs=0.5)  # one step
   config.model.stack = ({'kind': 'pool', 'window': 4}, *SMALL_STACK)
   assert 'val/accuracy' in train.train_and_evaluate(config, tmp_path)
   assert not (tmp_path / 'pictures').exists()
+  assert 'no pictures: the first layer has no kernels' in ''.join(capfd.readouterr())
 
 
 @pytest.mark.parametrize('eval_batch_size', [1, 7, 64, 1000])
