@@ -8,6 +8,7 @@ The notation is that of notation.py. Without --stack the network is the config's
 """
 
 import ast
+import dataclasses
 import functools
 import pathlib
 import sys
@@ -46,6 +47,8 @@ def trial() -> Trial:
       for layer in layers
       for part in ([{'kind': 'abs'}] if layer['kind'] == 'pool' else []) + [layer]
     )
+  if whole.data.name not in SIZES:
+    raise ValueError(f'--config={CONFIG.value} is about {whole.data.name}, not {", ".join(SIZES)}')
   kept = SIZES[whole.data.name] - HELD_OUT
   split = {'data.train_split': f'train[:{kept}]', 'data.eval_split': f'train[{kept}:]'}
   return Trial(CONFIG.value, SEED.value, {**split, **changes})
@@ -64,7 +67,7 @@ def _split(change: str) -> tuple[str, object]:
 def main(_):
   asked = trial()
   folder = pathlib.Path(WORKDIR.value, NAME.value)
-  key = {'task': asked.load().data.name, 'trial': NAME.value}
+  key = {'task': asked.load().data.name, 'trial': NAME.value, **dataclasses.asdict(asked)}
   add_missing(pathlib.Path(RESULTS.value), key, functools.partial(run, asked, folder))
 
 
