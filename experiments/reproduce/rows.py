@@ -1,8 +1,14 @@
 """The published results about SCS, and the run that answers each."""
 
 import dataclasses
+import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
+
+sys.path[:0] = [str(pathlib.Path(__file__).parent.parent)]
+
+from trials import Trial, with_key  # noqa: E402
 
 AUTHORS = {
   'Pisoni': 'Pisoni, 2022: Sharpened Cosine Similarity: Part 2',
@@ -63,3 +69,9 @@ ROWS = {
   'cifar10_68029': Row('CIFAR-10 81.6 %', 'Rohrer', 0.816, 68_029, 'configs/gallery.py:cifar10_18_4', 1),
   'cifar10_15_9': Row('CIFAR-10 84.1 %', 'Rohrer', 0.841, 113_741, 'configs/gallery.py:cifar10_15_9', 1),
 }  # fmt: skip
+
+
+def lines_of(name: str, row: Row, results: list[dict]) -> list[dict]:
+  """Returns what the row has been answered with: the runs as the row stands now."""
+  trials = [dataclasses.asdict(Trial(row.config, seed, row.changes)) for seed in range(row.seeds)]
+  return [line for trial in trials for line in with_key(results, {'row': name, **trial})]

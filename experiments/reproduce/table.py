@@ -1,6 +1,5 @@
 """Writes the table of both READMEs and the figure from results.jsonl: python …/reproduce/table.py."""
 
-import dataclasses
 import pathlib
 import statistics
 import sys
@@ -13,18 +12,12 @@ from matplotlib import pyplot as plt
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from rows import ROWS, Row  # noqa: E402
-from trials import Trial, percent, read, with_key, write_between  # noqa: E402
+from rows import ROWS, lines_of  # noqa: E402
+from trials import percent, read, write_between  # noqa: E402
 
 HEADER = """\
 | row | claim | published | ours | n | parameters | recipe | one run |
 |---|---|---|---|---|---|---|---|"""
-
-
-def lines_of(name: str, row: Row, results: list[dict]) -> list[dict]:
-  """Returns what the row has been answered with: the runs as the row stands now."""
-  trials = [dataclasses.asdict(Trial(row.config, seed, row.changes)) for seed in range(row.seeds)]
-  return [line for trial in trials for line in with_key(results, {'row': name, **trial})]
 
 
 def table(results: list[dict]) -> str:
