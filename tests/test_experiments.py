@@ -35,12 +35,13 @@ def test_scripts_import_what_is_there(script, monkeypatch):
 
 def test_the_notation_of_stacks():
   notation = runpy.run_path(str(EXPERIMENTS / 'records' / 'notation.py'))
-  text = 's40x5/2 a d p48 P2 d2 p8 s3x1 dS p8 dS4 P4 h'
+  text = 's40x5/2 a d p48 P2 d2 p8 s3x1 dS p8 =8 dS4 P4 h'
   stack = notation['parse'](text)
   assert notation['describe'](stack) == text
   assert stack[0] == {'kind': 'scs', 'features': 40, 'window': 5, 'strides': 2}
   assert stack[8] == {'kind': 'depthwise', 'share_kernels': True}
   assert stack[-3] == {'kind': 'depthwise', 'share_kernels': True, 'multiplier': 4}
-  for wrong in ('s8', 'd0.5', 'pool', 'P', '8', 'dS-1'):
+  assert stack[10] == {'kind': 'again', 'layer': 8}
+  for wrong in ('s8', 'd0.5', 'pool', 'P', '8', 'dS-1', '='):
     with pytest.raises(ValueError, match=f'a stack has {wrong!r}'):
       notation['parse'](f'd {wrong} h')

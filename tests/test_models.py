@@ -120,6 +120,19 @@ def test_stacks_in_one_to_three_dimensions(rank):
       [{'kind': 'scs', 'features': 3, 'window': 9, 'padding': 'VALID'}, {'kind': 'head'}],
       r'layer 0 .*larger than the padded input',
     ),
+    (
+      [
+        {'kind': 'scs', 'features': 3},
+        {'kind': 'abs'},
+        {'kind': 'again', 'layer': 1},
+        {'kind': 'head'},
+      ],
+      r'layer 2 .*number of an SCS layer before it \(0\), got 1',
+    ),
+    (
+      [{'kind': 'scs', 'features': 3}, {'kind': 'again', 'layer': 0}, {'kind': 'head'}],
+      r'layer 1 .*takes 1 channels and would be given 3',
+    ),
   ],
 )
 def test_a_wrong_stack_is_told_which_layer(stack, message):
@@ -138,6 +151,27 @@ def test_without_abs_the_opposite_image_gives_the_opposite():
     )  # fmt: skip
     assert np.ptp(model(x)) > 1e-4
     np.testing.assert_allclose(model(-x), sign * model(x), atol=1e-7)
+
+
+@pytest.mark.parametrize('variant', ['scs', 'conv'])
+def test_a_layer_used_again_has_one_set_of_parameters(variant):
+  once = ({'kind': 'scs', 'features': 4}, {'kind': 'pointwise', 'features': 4}, {'kind': 'head'})
+  again = (*once[:2], {'kind': 'again', 'layer': 1}, *once[2:])
+  built = [
+    models.build('scs_net', input_shape=(6, 6, 1), num_classes=5, stack=stack, variant=variant,
+                 rngs=nnx.Rngs(0))
+    for stack in (once, again)
+  ]  # fmt: skip
+  sizes = [
+    sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) for model in built
+  ]
+  assert sizes[0] == sizes[1]
+  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 1))
+  model, expected = built[1], x
+  for layer in (model.scs_0, model.pointwise_1, model.pointwise_1):
+    expected = models.twins.run(layer, expected, False)
+  expected = model.head_3(expected.reshape(2, -1))
+  np.testing.assert_allclose(model(x), expected, atol=1e-6)
 
 
 def test_unknown_names_are_told_the_nearest():

@@ -2,7 +2,7 @@
 
 s40x5/2 is an SCS layer of 40 kernels, 5×5, with stride 2; d a depthwise layer, p48 a pointwise one, a the
 magnitude, P2 an absolute max pool, h the head. Depthwise kernels are 3×3; d2 has two for each channel,
-dS2 two that all channels share.
+dS2 two that all channels share. =3 is layer 3 again, counted from 0, with the same parameters.
 """
 
 import re
@@ -29,12 +29,14 @@ def _parse_word(word: str) -> dict:
     return {'kind': 'depthwise', **multiplier, **({'share_kernels': True} if match[1] else {})}
   if match := re.fullmatch(r'p(\d+)', word):
     return {'kind': 'pointwise', 'features': int(match[1])}
+  if match := re.fullmatch(r'=(\d+)', word):
+    return {'kind': 'again', 'layer': int(match[1])}
   if match := re.fullmatch(r'P(\d+)', word):
     return {'kind': 'pool', 'window': int(match[1])}
   if match := re.fullmatch(r's(\d+)x(\d+)(?:/(\d+))?', word):
     features, window, strides = (int(group or 1) for group in match.groups())
     return {'kind': 'scs', 'features': features, 'window': window, 'strides': strides}
-  raise ValueError(f'a stack has {word!r}; a word is s8x5, s8x5/2, d, d2, dS2, p20, a, P2 or h')
+  raise ValueError(f'a stack has {word!r}; a word is s8x5, s8x5/2, d, d2, dS2, p20, =3, a, P2 or h')
 
 
 def _describe_layer(layer: Mapping) -> str:
@@ -49,5 +51,7 @@ def _describe_layer(layer: Mapping) -> str:
       return f'p{layer["features"]}'
     case 'pool':
       return f'P{layer["window"]}'
+    case 'again':
+      return f'={layer["layer"]}'
     case kind:
       return kind[0]

@@ -20,6 +20,7 @@ KINDS = {
   'pointwise': {'features': ...},
   'pool': {'window': 2, 'strides': None, 'padding': 'SAME'},
   'abs': {},
+  'again': {'layer': ...},
   'head': {},
 }  # fmt: skip
 
@@ -36,6 +37,8 @@ class ScsNet(nnx.Module):
   - `pool`: `window`, `strides` (None is the window), `padding` ('SAME' rounds sizes up);
   - `abs`: the magnitude. SCS layers and absolute max pools turn `-x` into the opposite of what they
     make of `x`; this lets a feature and its opposite mean the same to the layers that follow;
+  - `again`: `layer`, the number in the stack of an SCS layer that is used once more, with the same
+    parameters; it must be given as many channels as it was made for;
   - `head`: flattens and maps to the classes, with a bias; the last entry.
 
   With `variant='conv'` every SCS layer becomes convolution + BatchNorm + ReLU of the same shape and
@@ -90,6 +93,10 @@ class ScsNet(nnx.Module):
     for i, description in enumerate(stack):
       try:
         kind, settings = _checked(description, is_last=i == len(stack) - 1)
+        if kind == 'again':
+          names.append(_earlier(settings['layer'], names))
+          shape = _shape_again(getattr(self, names[-1]), shape)
+          continue
         layer, shape = _make(kind, settings, shape, num_classes, variant, similarity, types)
       except ValueError as error:
         raise ValueError(f'layer {i} of the stack, {dict(description)}: {error}') from error
@@ -103,7 +110,10 @@ class ScsNet(nnx.Module):
     return logits
 
   def activations(self, x: jax.Array, train: bool = False) -> Iterator[tuple[str, jax.Array]]:
-    """Yields the name and the output of every layer, the logits last."""
+    """Yields the name and the output of every layer, the logits last.
+
+    A layer that is used again comes again, under the same name.
+    """
     for name in self.names:
       layer = getattr(self, name)
       with jax.named_scope(name):
@@ -149,6 +159,27 @@ def _make(kind, settings, shape, num_classes, variant, similarity, types):
     features, out, window, share_kernels=share_kernels, **arguments, **similarity
   )
   return layer, _output_shape(layer, shape)
+
+
+def _earlier(number, names):
+  """Returns the name of the SCS layer with that number, one of those in `names`."""
+  candidates = {
+    i: name for i, name in enumerate(names) if name.startswith(('scs', 'depthwise', 'pointwise'))
+  }
+  if number not in candidates:
+    numbers = ', '.join(map(str, candidates)) or 'none'
+    raise ValueError(
+      f'layer must be the number of an SCS layer before it ({numbers}), got {number}'
+    )
+  return candidates[number]
+
+
+def _shape_again(layer, shape):
+  """Returns the shape of the output for an input of `shape`; the channels must be the layer's own."""
+  layer = getattr(layer, 'conv', layer)
+  if shape[-1] != layer.in_features:
+    raise ValueError(f'the layer takes {layer.in_features} channels and would be given {shape[-1]}')
+  return _output_shape(layer, shape)
 
 
 def _checked(description: Mapping, *, is_last: bool) -> tuple[str, dict]:
