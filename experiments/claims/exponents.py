@@ -36,7 +36,7 @@ EVERY = 0.25  # epochs
 def course(p_init: float) -> dict:
   """Trains, and returns p of every kernel of every layer at each checkpoint."""
   flat = {
-    **changes('SCS', {'p_init': p_init}),
+    **changes(DATA.value, 'SCS', {'p_init': p_init}),
     'save_every_epochs': EVERY,
     'keep_latest': 1000,
   }

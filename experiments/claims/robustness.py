@@ -170,7 +170,7 @@ def measure(pair: dict[str, Callable], images: jax.Array, labels: jax.Array, key
 
 def trained(data: str, name: str, seed: int) -> Callable:
   """Returns a network that run.py trained."""
-  trial = Trial(f'experiments/claims/config.py:{data}', seed, changes(name, {}))
+  trial = Trial(f'experiments/claims/config.py:{data}', seed, changes(data, name, {}))
   model = train.trained_model(trial.load(), str(folder_of(WORKDIR.value, data, name, seed)))
   graph, state = nnx.split(model)
   return lambda x: nnx.merge(graph, state)(x, train=False)

@@ -41,7 +41,7 @@ def main(_):
   for seed in range(FIRST.value, SEEDS.value):
     for data in DATA.value:
       for name, (base, change) in comparisons(data).items():
-        trial = Trial(f'experiments/claims/config.py:{data}', seed, changes(base, change))
+        trial = Trial(f'experiments/claims/config.py:{data}', seed, changes(data, base, change))
         key = {'data': data, 'variant': name, 'seed': seed, 'changes': trial.changes}
         add_missing(
           results,
@@ -56,7 +56,10 @@ def tune(results: pathlib.Path) -> None:
   for rate in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3):
     for data in DATA.value:
       for base in BASES:
-        tried = {**changes(base, {'optimizer.schedule.peak_learning_rate': rate}), **validation}
+        tried = {
+          **changes(data, base, {'optimizer.schedule.peak_learning_rate': rate}),
+          **validation,
+        }
         trial = Trial(f'experiments/claims/config.py:{data}', 0, tried)
         key = {'data': data, 'variant': f'tune: {base}', 'seed': 0, 'changes': tried}
         folder = pathlib.Path(WORKDIR.value, data, 'tune', f'{base}_{rate}'.replace(' ', ''))

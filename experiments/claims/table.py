@@ -41,7 +41,7 @@ def table(results: list[dict], data: str) -> str:
   """Returns the table of a data set in Markdown."""
   rows, base_runs = [HEADER], {}
   for name, (base, change) in comparisons(data).items():
-    runs = accuracies(results, data, name, changes(base, change))
+    runs = accuracies(results, data, name, changes(data, base, change))
     if not change:
       base_runs[base] = runs
     name = name.replace('|', r'\|')  # a cell would end there
