@@ -6,11 +6,13 @@
     cifar10_47653   47,653       published
     cifar10_80      19,112       ours
 
-The published recipes are in configs/gallery.py. Ours drops the signs before every pool, takes batches of
-32 and averages the parameters.
+The published recipes are in configs/gallery.py. Ours drops the signs before every pool, scales the
+outputs, takes batches of 32 and averages the parameters. On the last 5,000 training images three epochs of
+`cifar10_36862` gave 68.2 % with output scales from 10 and q from 0.37, 63.0 % without scales and q from
+0.1 (seed 0, single runs).
 
-The network of ours: a first layer that halves the image while there are few channels, then depthwise and pointwise layers;
-every pool sees magnitudes. Chosen on the last 5,000 training images, eight epochs with flips only, seed 0
+`cifar10_80` begins with a layer that halves the image while there are few channels; depthwise and
+pointwise layers follow. Chosen on the last 5,000 training images, eight epochs with flips only, seed 0
 (single runs): 73.8 % with widths of 48, 64 and 80 (15,688 parameters), 74.8 % with 48, 64, 56 and 88, the
 second pair before the second pool (19,788). With 24 kernels at full resolution and a pool instead of the
 stride: behind after four epochs and half as fast.
@@ -18,8 +20,8 @@ stride: behind after four epochs and half as fast.
 Shifts by up to two pixels came after the first run on all training images: with flips only, 40 epochs
 overfit (78.2 % on the test images, seed 0; by epoch 30 about 83 % of the training images were right).
 
-Expected of `cifar10_80`: 79.0 % (seed 0), half an hour on one CPU core: below the bar still. On the last 5,000 training
-images, trained on the others, it was 80.3 %.
+Expected of `cifar10_80`: 79.0 % (seed 0), half an hour on one CPU core: below the bar still. On the last
+5,000 training images, trained on the others, it was 80.3 %. All runs are in experiments/reproduce.
 
 Command: python -m scs_jax.main --config=configs/records.py:cifar10_80 --workdir=/tmp/record
 Source:  github.com/brohrer/parameter_efficiency_leaderboard and its gallery of SCS networks.
@@ -45,31 +47,31 @@ def pool(window=2):
 
 
 POOL, HEAD = {'kind': 'pool'}, {'kind': 'head'}
-# stack, epochs, initial q, initial output scale
+# The stack, and how q is learned: not at all where the output scales would exceed the published count.
 NETWORKS = {
   'cifar10_24974': (
     (
       valid(80, 5), *pool(), {'kind': 'depthwise', 'padding': 'VALID'},
       {'kind': 'pointwise', 'features': 40}, *pool(), valid(40, 3), *pool(4), HEAD,
-    ), 30, 0.1, None,
+    ), 'fixed',
   ),
   'cifar10_36862': (
     (
       valid(56, 5), *pool(), {'kind': 'depthwise', 'padding': 'VALID'},
       {'kind': 'pointwise', 'features': 56}, *pool(), valid(56, 3), *pool(4), HEAD,
-    ), 30, 0.1, None,
+    ), 'fixed',
   ),
   'cifar10_47653': (
     (
       valid(30, 5), *pool(), {**valid(30, 5), 'padding': 1}, *pool(),
       {**valid(30, 5), 'padding': 1}, *pool(4), HEAD,
-    ), 30, 0.1, None,
+    ), 'fixed',
   ),
   'cifar10_80': (
     (
       {'kind': 'scs', 'features': 40, 'window': 5, 'strides': 2}, {'kind': 'abs'},
       *separable(56), POOL, *separable(72), POOL, *separable(96), {'kind': 'pool', 'window': 4}, HEAD,
-    ), 30, 0.37, 10.0,
+    ), 'shared',
   ),
 }  # fmt: skip
 
@@ -78,7 +80,7 @@ def get_config(name: str = 'cifar10_80') -> ConfigDict:
   """Returns the whole config of a network."""
   if name not in NETWORKS:
     raise ValueError(f'records.py has no {name!r}; it has {", ".join(NETWORKS)}')
-  stack, epochs, q_init, scale_init = NETWORKS[name]
+  stack, q_mode = NETWORKS[name]
   config = ConfigDict()
   config.seed = 0
 
@@ -104,16 +106,15 @@ def get_config(name: str = 'cifar10_80') -> ConfigDict:
   config.model.stack = stack
   config.model.p_mode = 'per_kernel'
   config.model.p_init = 2.0
-  config.model.q_mode = 'shared'
-  config.model.q_init = q_init
+  config.model.q_mode = q_mode
+  config.model.q_init = 0.37
   config.model.kernel_q = placeholder(float)
-  config.model.scale_init = placeholder(float)
-  config.model.scale_init = scale_init
+  config.model.scale_init = 10.0
   config.model.dtype = 'float32'
 
   config.batch_size = 32
   config.eval_batch_size = 500
-  config.total_epochs = float(epochs)
+  config.total_epochs = 30.0
   config.objective = 'classification'
   config.label_smoothing = 0.0
   config.ema_decay = 0.999
