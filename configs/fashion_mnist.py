@@ -1,13 +1,14 @@
-"""Fashion-MNIST with the three networks of the SCS gallery that reached 90 %, in 25 epochs.
+"""Fashion-MNIST with the three networks of the SCS gallery that reached 90 %, in 15 or 20 epochs.
 
 `:2764`, `:3423` and `:7669` are the published architectures, named by their number of parameters; their
 published recipes, of 100 and 200 epochs, are in configs/gallery.py. Ours drops the signs before every
-pool, begins with a larger q, flips the images but never shifts them, and averages the parameters. Chosen
-on the last 5,000 training images with `:2764`, six epochs, seed 0: 87.1 % with signs and shifts by up to
-two pixels, 87.3 without signs, 88.7 with shifts by one pixel, 89.1 with none (single runs).
+pool, begins with a larger q, flips the images but never shifts them, takes batches of 32 and averages the
+parameters. Chosen on the last 5,000 training images, seed 0, single runs: with `:2764`, six epochs, 87.1 %
+with signs and shifts by up to two pixels, 87.3 without signs, 88.7 with shifts by one pixel, 89.1 with none;
+with 15 epochs as it stands 90.1, 90.5 and 90.5 %.
 
-Expected: 89.6, 90.5 and 90.6 % (seed 0, one run each), 10 to 15 minutes on one CPU core; all runs are in
-experiments/reproduce (`fashion_2764`, `fashion_3423`, `fashion_7669`).
+With batches of 128, 25 epochs and a learning rate of 0.03, 0.05 and 0.05 it was 89.6, 90.5 and 90.6 % on
+the test images (seed 0, one run each), in more than twice the time.
 
 Command: python -m scs_jax.main --config=configs/fashion_mnist.py:2764 --workdir=/tmp/fashion_mnist
 Source:  github.com/brohrer/sharpened-cosine-similarity, gallery.
@@ -41,11 +42,11 @@ def dense(features):
   )  # fmt: skip
 
 
-# stack, peak learning rate, initial q, initial output scale
+# stack, initial q, initial output scale, epochs
 NETWORKS = {
-  '2764': (separable(32, 20), 0.03, 0.37, 10.0),
-  '3423': (separable(26, 26), 0.05, 0.1, None),
-  '7669': (dense(12), 0.05, 0.1, None),
+  '2764': (separable(32, 20), 0.37, 10.0, 20),
+  '3423': (separable(26, 26), 0.1, None, 15),
+  '7669': (dense(12), 0.1, None, 15),
 }
 
 
@@ -53,7 +54,7 @@ def get_config(name: str = '2764') -> ConfigDict:
   """Returns the whole config of one of the networks."""
   if name not in NETWORKS:
     raise ValueError(f'fashion_mnist.py has no {name!r}; it has {", ".join(NETWORKS)}')
-  stack, learning_rate, q_init, scale_init = NETWORKS[name]
+  stack, q_init, scale_init, epochs = NETWORKS[name]
   config = ConfigDict()
   config.seed = 0
 
@@ -86,9 +87,9 @@ def get_config(name: str = '2764') -> ConfigDict:
   config.model.scale_init = scale_init
   config.model.dtype = 'float32'
 
-  config.batch_size = 128
+  config.batch_size = 32
   config.eval_batch_size = 500
-  config.total_epochs = 25.0
+  config.total_epochs = float(epochs)
   config.objective = 'classification'
   config.label_smoothing = 0.0
   config.ema_decay = 0.999
@@ -96,7 +97,7 @@ def get_config(name: str = '2764') -> ConfigDict:
   config.optimizer.name = 'adamw'
   config.optimizer.schedule = ConfigDict()
   config.optimizer.schedule.name = 'one_cycle'
-  config.optimizer.schedule.peak_learning_rate = learning_rate
+  config.optimizer.schedule.peak_learning_rate = 0.03
   config.optimizer.momentum = 0.95
   config.optimizer.cycle_momentum_to = 0.85
   config.optimizer.weight_decay = 0.0
