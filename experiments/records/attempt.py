@@ -10,6 +10,7 @@ The notation is that of notation.py. Without --stack the network is the config's
 import ast
 import dataclasses
 import functools
+import operator
 import pathlib
 import sys
 
@@ -18,7 +19,8 @@ from absl import app, flags
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from notation import parse  # noqa: E402
+from held_out import splits  # noqa: E402
+from notation import parse, recipe  # noqa: E402
 from trials import Trial, add_missing, run  # noqa: E402
 
 NAME = flags.DEFINE_string('name', None, 'Of the line and of the folder.', required=True)
@@ -30,14 +32,16 @@ SEED = flags.DEFINE_integer('seed', 0, 'Of the run.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each name.', required=True)
 RESULTS = flags.DEFINE_string('results', str(HERE / 'trials.jsonl'), 'Gets a line for each name.')
 
-HELD_OUT = 5000
-SIZES = {'mnist': 60000, 'fashion_mnist': 60000, 'cifar10': 50000}
-
 
 def trial() -> Trial:
   """Returns what the flags ask for."""
   whole = Trial(CONFIG.value, SEED.value).load()
   changes = dict(map(_split, CHANGE.value))
+  for key in changes:
+    try:
+      operator.attrgetter(key)(whole)
+    except AttributeError as error:  # it says what is near
+      raise ValueError(f'--change={key}=…: the config has no such key. {error}') from error
   if STACK.value:
     changes['model.stack'] = parse(STACK.value)
   if MAGNITUDES.value:
@@ -47,11 +51,7 @@ def trial() -> Trial:
       for layer in layers
       for part in ([{'kind': 'abs'}] if layer['kind'] == 'pool' else []) + [layer]
     )
-  if whole.data.name not in SIZES:
-    raise ValueError(f'--config={CONFIG.value} is about {whole.data.name}, not {", ".join(SIZES)}')
-  kept = SIZES[whole.data.name] - HELD_OUT
-  split = {'data.train_split': f'train[:{kept}]', 'data.eval_split': f'train[{kept}:]'}
-  return Trial(CONFIG.value, SEED.value, {**split, **changes})
+  return Trial(CONFIG.value, SEED.value, {**splits(whole.data.name), **changes})
 
 
 def _split(change: str) -> tuple[str, object]:
@@ -64,11 +64,16 @@ def _split(change: str) -> tuple[str, object]:
     return key, value
 
 
+def outcome(asked: Trial, folder: pathlib.Path) -> dict:
+  """Trains and returns the result, with what was trained."""
+  return {**recipe(asked.load()), **run(asked, folder)}
+
+
 def main(_):
   asked = trial()
   folder = pathlib.Path(WORKDIR.value, NAME.value)
   key = {'task': asked.load().data.name, 'trial': NAME.value, **dataclasses.asdict(asked)}
-  add_missing(pathlib.Path(RESULTS.value), key, functools.partial(run, asked, folder))
+  add_missing(pathlib.Path(RESULTS.value), key, functools.partial(outcome, asked, folder))
 
 
 if __name__ == '__main__':

@@ -21,6 +21,20 @@ def describe(stack: Iterable[Mapping]) -> str:
   return ' '.join(_describe_layer({**KINDS[layer['kind']], **layer}) for layer in stack)
 
 
+def recipe(config) -> dict[str, str]:
+  """Returns the network and the recipe of a config in words, to be logged: configs move on."""
+  model, augment = config.model, config.augment
+  words = [
+    f'q {model.q_init:g}' + ('' if model.kernel_q is None else f' ({model.kernel_q:g} of kernels)'),
+    f'p {model.p_mode} from {model.p_init:g}', f'scale {model.scale_init}',
+    f'batch {config.batch_size}', f'rate {config.optimizer.schedule.peak_learning_rate:g}',
+    f'shift {augment.shift}',
+  ]  # fmt: skip
+  words += ['flips'] if augment.flip else []
+  words += ['affine'] if augment.rotate else []
+  return {'network': describe(model.stack), 'recipe': ', '.join(words)}
+
+
 def _parse_word(word: str) -> dict:
   if word in ('a', 'h'):
     return {'kind': {'a': 'abs', 'h': 'head'}[word]}
