@@ -49,7 +49,7 @@ def draw(task: str, number: int) -> Trial:
         **FAST,
         'model.q_init': float(rng.choice([0.1, 0.3, 1.0])),
         'model.kernel_q': (None, 1e-3)[rng.integers(2)],
-        'model.scale_init': float(rng.choice([5.0, 10.0, 20.0])),
+        'model.scale_init': (None, 5.0, 10.0, 20.0)[rng.integers(4)],
         'optimizer.schedule.peak_learning_rate': float(rng.choice([0.02, 0.03, 0.05])),
         **splits(task),
         'total_epochs': epochs,
