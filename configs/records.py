@@ -36,9 +36,9 @@ def valid(features, window):
   return {'kind': 'scs', 'features': features, 'window': window, 'padding': 'VALID'}
 
 
-def separable(features):
-  """Describes a depthwise and a pointwise layer, and the magnitudes of what they find."""
-  return ({'kind': 'depthwise'}, {'kind': 'pointwise', 'features': features}, {'kind': 'abs'})
+def separable(features, padding='SAME'):
+  """Describes a depthwise and a pointwise layer."""
+  return ({'kind': 'depthwise', 'padding': padding}, {'kind': 'pointwise', 'features': features})
 
 
 def pool(window=2):
@@ -46,19 +46,17 @@ def pool(window=2):
   return ({'kind': 'abs'}, {'kind': 'pool', 'window': window})
 
 
-POOL, HEAD = {'kind': 'pool'}, {'kind': 'head'}
+HEAD = {'kind': 'head'}
 # The stack, and how q is learned: not at all where the output scales would exceed the published count.
 NETWORKS = {
   'cifar10_24974': (
     (
-      valid(80, 5), *pool(), {'kind': 'depthwise', 'padding': 'VALID'},
-      {'kind': 'pointwise', 'features': 40}, *pool(), valid(40, 3), *pool(4), HEAD,
+      valid(80, 5), *pool(), *separable(40, 'VALID'), *pool(), valid(40, 3), *pool(4), HEAD,
     ), 'fixed',
   ),
   'cifar10_36862': (
     (
-      valid(56, 5), *pool(), {'kind': 'depthwise', 'padding': 'VALID'},
-      {'kind': 'pointwise', 'features': 56}, *pool(), valid(56, 3), *pool(4), HEAD,
+      valid(56, 5), *pool(), *separable(56, 'VALID'), *pool(), valid(56, 3), *pool(4), HEAD,
     ), 'fixed',
   ),
   'cifar10_47653': (
@@ -70,7 +68,7 @@ NETWORKS = {
   'cifar10_80': (
     (
       {'kind': 'scs', 'features': 40, 'window': 5, 'strides': 2}, {'kind': 'abs'},
-      *separable(56), POOL, *separable(72), POOL, *separable(96), {'kind': 'pool', 'window': 4}, HEAD,
+      *separable(56), *pool(), *separable(72), *pool(), *separable(96), *pool(4), HEAD,
     ), 'shared',
   ),
 }  # fmt: skip
