@@ -169,7 +169,7 @@ def _earlier(number, names):
   if number not in candidates:
     numbers = ', '.join(map(str, candidates)) or 'none'
     raise ValueError(
-      f'layer must be the number of an SCS layer before it ({numbers}), got {number}'
+      f'layer must be the number of an SCS layer before it ({numbers}), got {number!r}'
     )
   return candidates[number]
 
