@@ -91,7 +91,8 @@ def draw(courses: dict, layers: range) -> None:
       axis.plot(steps, np.median(p, 1), color=f'C{n}', linewidth=2, label=f'from {begin}')
     axis.set(title=f'layer {i + 1}', xlabel='steps')
   axes[0].set_ylabel('p')
-  axes[-1].legend(fontsize='small')
+  handles, labels = axes[-1].get_legend_handles_labels()
+  figure.legend(handles, labels, loc='outside right center', frameon=False)
   figure.savefig(HERE / f'exponents_{DATA.value}.png', dpi=150)
 
 
