@@ -19,9 +19,9 @@ from absl import app, flags
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from held_out import splits  # noqa: E402
-from notation import parse, recipe  # noqa: E402
-from trials import Trial, add_missing, run  # noqa: E402
+from held_out import outcome, splits  # noqa: E402
+from notation import parse  # noqa: E402
+from trials import Trial, add_missing  # noqa: E402
 
 NAME = flags.DEFINE_string('name', None, 'Of the line and of the folder.', required=True)
 CONFIG = flags.DEFINE_string('config', None, 'File, with its argument.', required=True)
@@ -62,11 +62,6 @@ def _split(change: str) -> tuple[str, object]:
     return key, ast.literal_eval(value)
   except (SyntaxError, ValueError):  # a word, such as shared
     return key, value
-
-
-def outcome(asked: Trial, folder: pathlib.Path) -> dict:
-  """Trains and returns the result, with what was trained."""
-  return {**recipe(asked.load()), **run(asked, folder)}
 
 
 def main(_):

@@ -1,4 +1,9 @@
-"""Which training images choose a network: those that it is not trained on."""
+"""Which training images choose a network: those that it is not trained on. What is logged of a trial."""
+
+import pathlib
+
+from notation import recipe
+from trials import Trial, run
 
 HELD_OUT = 5000
 SIZES = {'mnist': 60000, 'fashion_mnist': 60000, 'cifar10': 50000}
@@ -14,3 +19,8 @@ def splits(data: str) -> dict[str, str]:
     raise ValueError(f'the config is about {data}, not {", ".join(SIZES)}')
   kept = SIZES[data] - HELD_OUT
   return {'data.train_split': f'train[:{kept}]', 'data.eval_split': f'train[{kept}:]'}
+
+
+def outcome(trial: Trial, folder: pathlib.Path) -> dict:
+  """Trains and returns the result, with what was trained in words."""
+  return {**recipe(trial.load()), **run(trial, folder)}

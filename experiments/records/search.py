@@ -16,9 +16,8 @@ from absl import app, flags
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from held_out import splits  # noqa: E402
-from notation import recipe  # noqa: E402
-from trials import Trial, add_missing, parameters, run  # noqa: E402
+from held_out import outcome, splits  # noqa: E402
+from trials import Trial, add_missing, parameters  # noqa: E402
 
 # Data set, most parameters, and epochs of a trial, each two minutes on one core.
 TASKS = {
@@ -92,10 +91,8 @@ def main(_):
 
 
 def run_trial(number: int) -> dict:
-  """Trains trial `number` and returns its result, with what was trained."""
-  trial = draw(TASK.value, number)
-  folder = pathlib.Path(WORKDIR.value, TASK.value, f'{number}')
-  return {**recipe(trial.load()), **run(trial, folder)}
+  """Trains trial `number` and returns what is logged of it."""
+  return outcome(draw(TASK.value, number), pathlib.Path(WORKDIR.value, TASK.value, f'{number}'))
 
 
 if __name__ == '__main__':
