@@ -28,7 +28,7 @@ def recipe(config) -> dict[str, str]:
     f'q {model.q_init:g}' + ('' if model.kernel_q is None else f' ({model.kernel_q:g} of kernels)'),
     f'p {model.p_mode} from {model.p_init:g}', f'scale {model.scale_init}',
     f'batch {config.batch_size}', f'rate {config.optimizer.schedule.peak_learning_rate:g}',
-    f'shift {augment.shift}',
+    f'shift {augment.shift}', f'EMA {config.ema_decay:g}',
   ]  # fmt: skip
   words += ['flips'] if augment.flip else []
   words += ['affine'] if augment.rotate else []

@@ -4,8 +4,11 @@ python experiments/records/search.py --task=mnist --trials=30 --workdir=DIR
 
 Trial i is drawn with the seed i, so the same command tries the same networks in the same order and
 goes on where it stopped. Two processes may share the work: --first=0 --every=2 and --first=1 --every=2.
+
+Afterwards --longer=3 trains the best three of the trials in the log for five times as many epochs.
 """
 
+import dataclasses
 import functools
 import pathlib
 import sys
@@ -17,7 +20,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from held_out import outcome, splits  # noqa: E402
-from trials import Trial, add_missing, parameters  # noqa: E402
+from trials import Trial, add_missing, parameters, read  # noqa: E402
 
 # Data set, most parameters, and epochs of a trial, each two minutes on one core.
 TASKS = {
@@ -31,6 +34,7 @@ TASK = flags.DEFINE_enum('task', None, list(TASKS), 'Which record.', required=Tr
 TRIALS = flags.DEFINE_integer('trials', 30, 'How many networks.')
 FIRST = flags.DEFINE_integer('first', 0, 'The first trial.')
 EVERY = flags.DEFINE_integer('every', 1, 'The step between trials.')
+LONGER = flags.DEFINE_integer('longer', 0, 'How many of the best to train five times as long.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each trial.', required=True)
 RESULTS = flags.DEFINE_string('results', str(HERE / 'trials.jsonl'), 'Gets a line for each trial.')
 
@@ -47,9 +51,9 @@ def draw(task: str, number: int) -> Trial:
         **network(rng),
         **FAST,
         'model.q_init': float(rng.choice([0.1, 0.3, 1.0])),
-        'model.kernel_q': (None, 1e-3)[rng.integers(2)],
-        'model.scale_init': (None, 5.0, 10.0, 20.0)[rng.integers(4)],
+        'model.scale_init': (None, 10.0)[rng.integers(2)],
         'optimizer.schedule.peak_learning_rate': float(rng.choice([0.02, 0.03, 0.05])),
+        'ema_decay': float(rng.choice([0.99, 0.999])),
         **splits(task),
         'total_epochs': epochs,
         'eval_every_epochs': epochs,
@@ -83,16 +87,29 @@ def network(rng: np.random.Generator) -> dict:
   return {'model.stack': (*stack, {'kind': 'head'})}
 
 
+def longer(trial: Trial) -> Trial:
+  """Returns the trial with five times as many epochs."""
+  epochs = {'total_epochs': 5 * trial.changes['total_epochs']}
+  return dataclasses.replace(trial, changes={**trial.changes, **epochs})
+
+
+def best(results: list[dict], task: str, trials: int, count: int) -> list[int]:
+  """Returns the numbers of the best of the first `trials` trials, the best first."""
+  done = [line for line in results if line['task'] == task and line['trial'] in range(trials)]
+  return [line['trial'] for line in sorted(done, key=lambda line: -line['accuracy'])[:count]]
+
+
 def main(_):
-  results = pathlib.Path(RESULTS.value)
+  task, results = TASK.value, pathlib.Path(RESULTS.value)
+
+  def add(name: int | str, trial: Trial) -> None:
+    folder = pathlib.Path(WORKDIR.value, task, f'{name}')
+    add_missing(results, {'task': task, 'trial': name}, functools.partial(outcome, trial, folder))
+
   for number in range(FIRST.value, TRIALS.value, EVERY.value):
-    key = {'task': TASK.value, 'trial': number}
-    add_missing(results, key, functools.partial(run_trial, number))
-
-
-def run_trial(number: int) -> dict:
-  """Trains trial `number` and returns what is logged of it."""
-  return outcome(draw(TASK.value, number), pathlib.Path(WORKDIR.value, TASK.value, f'{number}'))
+    add(number, draw(task, number))
+  for number in best(read(results), task, TRIALS.value, LONGER.value):
+    add(f'{number} longer', longer(draw(task, number)))
 
 
 if __name__ == '__main__':
