@@ -11,26 +11,49 @@ EXPERIMENTS = FOLDER.parent / 'experiments'
 SCRIPTS = [str(p.relative_to(EXPERIMENTS)) for p in sorted(EXPERIMENTS.glob('*/*.py'))]
 
 
-@pytest.mark.parametrize('script', SCRIPTS)
-def test_scripts_import_what_is_there(script, monkeypatch):
+@pytest.fixture
+def load(monkeypatch):
+  """Runs a script as a module, with its folder on the path; forgets its modules and flags again."""
   before, known = set(sys.modules), set(flags.FLAGS)
-  path = EXPERIMENTS / script
-  monkeypatch.setattr(sys, 'path', [str(path.parent), *sys.path])  # as for python PATH
   monkeypatch.setenv('TPU_SKIP_MDS_QUERY', '1')  # some scripts set these for themselves
   monkeypatch.setenv('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+
+  def load(script):
+    path = EXPERIMENTS / script
+    monkeypatch.setattr(sys, 'path', [str(path.parent), *sys.path])  # as for python PATH
+    return runpy.run_path(str(path), run_name='imported')
+
+  yield load
+  for name in set(flags.FLAGS) - known:
+    delattr(flags.FLAGS, name)
+  for name in set(sys.modules) - before:
+    if str(EXPERIMENTS) in (getattr(sys.modules[name], '__file__', None) or ''):
+      del sys.modules[name]  # two folders have a run.py
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_scripts_import_what_is_there(script, load):
   try:
-    runpy.run_path(str(path), run_name='imported')
+    load(script)
   except ImportError as error:
     if error.name == 'torch':
       pytest.skip('needs torch')
     raise
-  finally:
-    for name in set(flags.FLAGS) - known:
-      delattr(flags.FLAGS, name)
-    for name in set(sys.modules) - before:
-      if str(EXPERIMENTS) in (getattr(sys.modules[name], '__file__', None) or ''):
-        del sys.modules[name]  # two folders have a run.py
+
+
+def test_the_search_trains_its_best_trials_longer(load):
+  search = load('records/search.py')
+  accuracies = {('mnist', 0): 0.97, ('mnist', 1): 0.98, ('mnist', 'by hand'): 0.99,
+                ('mnist', 2): 0.975, ('mnist', 9): 0.99, ('fashion_mnist', 0): 0.999}  # fmt: skip
+  results = [
+    {'task': task, 'trial': trial, 'accuracy': accuracy}
+    for (task, trial), accuracy in accuracies.items()
+  ]
+  assert search['best'](results, 'mnist', trials=5, count=2) == [1, 2]
+  trial = search['Trial']('configs/mnist.py', 0, {'total_epochs': 8, 'batch_size': 32})
+  assert search['longer'](trial).changes == {'total_epochs': 40, 'batch_size': 32}
+  assert trial.changes['total_epochs'] == 8
 
 
 def test_the_notation_of_stacks():

@@ -1,9 +1,12 @@
 """Which training images choose a network: those that it is not trained on. What is logged of a trial."""
 
 import pathlib
+import sys
 
-from notation import recipe
-from trials import Trial, run
+sys.path[:0] = [str(pathlib.Path(__file__).parent.parent)]
+
+from notation import recipe  # noqa: E402
+from trials import Trial, run  # noqa: E402
 
 HELD_OUT = 5000
 SIZES = {'mnist': 60000, 'fashion_mnist': 60000, 'cifar10': 50000}
