@@ -269,6 +269,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
             log.write(step, {**values, **speed})
             epoch = step / steps_per_epoch
             log.say(f'epoch {epoch:6.2f}  step {step:6d}  {_numbers({**values, **speed})}')
+            if guesses(values, train_set.num_classes):
+              log.say(_GUESSES)
 
           if saving:
             watchdog.alive(f'saving step {step}')
@@ -420,6 +422,21 @@ def _make_model(config, train_set, optimizer):
     return models.build(**config.model.to_dict(), **sizes, rngs=nnx.Rngs(config.seed))
 
   return split_model(build, optimizer, averaged=config.ema_decay is not None)
+
+
+def guesses(values: dict[str, float], num_classes: int) -> bool:
+  """Whether an evaluation is no better than that of equal logits for all classes.
+
+  So it stays where nothing can be learned: the loss of the networks of experiments/records whose outputs
+  vanish is within 0.02 % of log(num_classes) in all epochs, that of the others below it from the first.
+  """
+  return 'val/accuracy' in values and values['val/loss'] > 0.999 * math.log(num_classes)
+
+
+_GUESSES = (
+  'this is no better than guessing. If it stays so, the outputs may vanish from layer to layer: use a '
+  'smaller q, a p nearer to 1, fewer layers or model.scale_init; or lower the learning rate'
+)
 
 
 def _make_evaluate(graph, objective, mesh, shardings, eval_set, batch_size):

@@ -220,6 +220,15 @@ def test_a_stack_without_kernels_in_front_has_no_pictures(quick_compilation, tmp
   assert 'no pictures: the first layer has no kernels' in ''.join(capfd.readouterr())
 
 
+def test_a_network_whose_outputs_vanish_is_told(quick_compilation, tmp_path, finished, capsys):
+  config = small_config(total_epochs=1)
+  config.model.update(q_init=1e6, scale_init=None)
+  train.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert 'no better than guessing' in capsys.readouterr().out
+  _, values = finished
+  assert not train.guesses(values, 10)
+
+
 @pytest.mark.parametrize('eval_batch_size', [1, 7, 64, 1000])
 def test_every_evaluation_example_counts_once(eval_batch_size):
   config = small_config()
