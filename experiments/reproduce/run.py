@@ -1,6 +1,8 @@
 """Trains the network of a row with the seeds it asks for; the same command again goes on.
 
 python experiments/reproduce/run.py --row=mnist_smoke --workdir=DIR
+
+Two processes may share a row: --seeds=3 and --first_seed=3.
 """
 
 import dataclasses
@@ -18,6 +20,7 @@ from trials import Trial, add_missing, run  # noqa: E402
 
 ROW = flags.DEFINE_multi_enum('row', None, list(ROWS), 'Which; may be given again.', required=True)
 SEEDS = flags.DEFINE_integer('seeds', None, 'Seeds 0 … n - 1; what the row asks for.')
+FIRST = flags.DEFINE_integer('first_seed', 0, 'Where to begin.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', required=True)
 RESULTS = flags.DEFINE_string('results', str(HERE / 'results.jsonl'), 'Gets a line for each run.')
 
@@ -26,7 +29,7 @@ def main(_):
   results = pathlib.Path(RESULTS.value)
   for name in ROW.value:
     row = ROWS[name]
-    for seed in range(SEEDS.value or row.seeds):
+    for seed in range(FIRST.value, SEEDS.value or row.seeds):
       trial = Trial(row.config, seed, row.changes)
       folder = pathlib.Path(WORKDIR.value, name, f'{seed}')
       key = {'row': name, **dataclasses.asdict(trial)}
