@@ -212,7 +212,7 @@ def draw(curves: list[dict[str, list[float]]]) -> None:
     for n, course in enumerate(curves):
       axes.plot(course[name], color=f'C{i}', label=None if n else name)
   axes.set(xlabel='steps of PGD', ylabel='mean loss', title=f'ℓ∞ {round(255 * CHECKED)}/255')
-  axes.legend()
+  axes.legend(loc='upper left')
   figure.savefig(HERE / f'robustness_{DATA.value}.png', dpi=150)
 
 

@@ -60,7 +60,7 @@ def draw(results: list[dict]) -> None:
     axes.set_xscale('log')
     axes.xaxis.set_major_formatter('{x:,.0f}')
     axes.xaxis.set_minor_formatter('')
-    axes.set_xticks(sorted({r.parameters for n, r in ROWS.items() if n.startswith(prefix)}))
+    axes.set_xticks(_apart({r.parameters for n, r in ROWS.items() if n.startswith(prefix)}))
     axes.tick_params(axis='x', labelrotation=60)
     axes.set_title(title)
     axes.set_xlabel('parameters')
@@ -69,6 +69,15 @@ def draw(results: list[dict]) -> None:
   panels[0].plot([], [], 'o', color='#2166ac', label='ours, mean; small: each seed')
   panels[0].legend(frameon=False, loc='lower right', fontsize=8)
   figure.savefig(HERE / 'parameters.png', dpi=120)
+
+
+def _apart(sizes: set[int]) -> list[int]:
+  """Returns the sizes whose labels have room beside the next larger one's."""
+  kept = []
+  for size in sorted(sizes, reverse=True):
+    if not kept or size < 0.95 * kept[-1]:
+      kept.append(size)
+  return kept
 
 
 if __name__ == '__main__':
