@@ -2,6 +2,8 @@
 
 python experiments/claims/robustness.py --data=fashion_mnist --workdir=DIR     DIR is that of run.py
 
+With --against='SCS: q from 1' a variant takes the twin's place.
+
 The first 1,000 test images that both networks of a seed classify right, so that both begin at 100 %.
 Images stay between 0 and 1; every attack sees all parameters. Whether gradients are merely hidden is
 looked at in four ways: an attack without a bound must reach 0 %, one that follows the gradient must be
@@ -11,6 +13,7 @@ made for the other network should do less than what was made for this one.
 
 import functools
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 
@@ -29,17 +32,19 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
 from trials import Trial, add_missing, origin, percent, read, with_key, write_between  # noqa: E402
-from variants import SETS, changes, folder_of  # noqa: E402
+from variants import SETS, changes, comparisons, folder_of  # noqa: E402
 
 from scs_jax import models, train  # noqa: E402
 from scs_jax.data import sources  # noqa: E402
+from scs_jax.spelling import check_known  # noqa: E402
 
 DATA = flags.DEFINE_enum('data', 'fashion_mnist', list(SETS), 'Which networks.')
+AGAINST = flags.DEFINE_string('against', 'conv + BatchNorm + ReLU', 'The other one: a variant.')
+FIRST = flags.DEFINE_integer('first_seed', 0, 'Where to begin.')
 SEEDS = flags.DEFINE_integer('seeds', 5, 'Seeds up to this one, exclusive.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'That of run.py.', required=True)
 RESULTS = flags.DEFINE_string('results', str(HERE / 'robustness.jsonl'), 'Gets a line for a seed.')
 
-PAIR = ('SCS', 'conv + BatchNorm + ReLU')
 IMAGES = 1000
 STEPS = 40
 # As published for such images: shares of the range of a pixel, and lengths of the whole change.
@@ -170,15 +175,17 @@ def measure(pair: dict[str, Callable], images: jax.Array, labels: jax.Array, key
 
 def trained(data: str, name: str, seed: int) -> Callable:
   """Returns a network that run.py trained."""
-  trial = Trial(f'experiments/claims/config.py:{data}', seed, changes(data, name, {}))
+  trial = Trial(
+    f'experiments/claims/config.py:{data}', seed, changes(data, *comparisons(data)[name])
+  )
   model = train.trained_model(trial.load(), str(folder_of(WORKDIR.value, data, name, seed)))
   graph, state = nnx.split(model)
   return lambda x: nnx.merge(graph, state)(x, train=False)
 
 
-def outcome(images: jax.Array, labels: jax.Array, *, data: str, seed: int) -> dict:
+def outcome(images: jax.Array, labels: jax.Array, *, data: str, against: str, seed: int) -> dict:
   """Attacks both networks of a seed."""
-  pair = {name: trained(data, name, seed) for name in PAIR}
+  pair = {name: trained(data, name, seed) for name in ('SCS', against)}
   shares, curves = measure(pair, images, labels, jax.random.key(seed))
   return {'shares': shares, 'loss curves': curves, **origin()}
 
@@ -188,32 +195,36 @@ def main(_):
   test = sources.load(DATA.value, 'test')
   images, labels = train.as_float(jnp.asarray(test.images)), jnp.asarray(test.labels)
   results = pathlib.Path(RESULTS.value)
-  for seed in range(SEEDS.value):
-    key = {'data': DATA.value, 'seed': seed}
+  check_known('--against', AGAINST.value, comparisons(DATA.value))
+  networks = {'data': DATA.value, 'against': AGAINST.value}
+  for seed in range(FIRST.value, SEEDS.value):
+    key = {**networks, 'seed': seed}
     add_missing(results, key, functools.partial(outcome, images, labels, **key))
-  lines = with_key(read(results), {'data': DATA.value})
+  lines = with_key(read(results), networks)
   tables = [line['shares'] for line in lines]
+  pair = ('SCS', AGAINST.value)
   text = '\n'.join(
-    [f'| {DATA.value}, n = {len(tables)} | {" | ".join(PAIR)} |', '|---|---|---|']
+    [f'| {DATA.value}, n = {len(tables)} | {" | ".join(pair)} |', '|---|---|---|']
     + [
-      f'| {row} | {" | ".join(percent(t[row][name] for t in tables) for name in PAIR)} |'
+      f'| {row} | {" | ".join(percent(t[row][name] for t in tables) for name in pair)} |'
       for row in tables[0]
     ]
   )
   print(text)
-  write_between(HERE / 'README.md', f'robustness of {DATA.value}', text)
-  draw([line['loss curves'] for line in lines])
+  write_between(HERE / 'README.md', f'robustness of {DATA.value} against {AGAINST.value}', text)
+  draw([line['loss curves'] for line in lines], pair)
 
 
-def draw(curves: list[dict[str, list[float]]]) -> None:
+def draw(curves: list[dict[str, list[float]]], pair: tuple[str, str]) -> None:
   """Draws how the loss grows along an attack: a plateau at once would mean hidden gradients."""
   figure, axes = plt.subplots(figsize=(5, 3.2), layout='constrained')
-  for i, name in enumerate(PAIR):
+  for i, name in enumerate(pair):
     for n, course in enumerate(curves):
       axes.plot(course[name], color=f'C{i}', label=None if n else name)
   axes.set(xlabel='steps of PGD', ylabel='mean loss', title=f'ℓ∞ {round(255 * CHECKED)}/255')
   axes.legend(loc='upper left')
-  figure.savefig(HERE / f'robustness_{DATA.value}.png', dpi=150)
+  other = re.sub(r'\W+', '_', pair[1])
+  figure.savefig(HERE / f'robustness_{DATA.value}_{other}.png', dpi=150)
 
 
 if __name__ == '__main__':
