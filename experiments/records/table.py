@@ -1,12 +1,18 @@
-"""Writes the tables of README.md: python experiments/records/table.py.
+"""Writes the tables and the picture of README.md: python experiments/records/table.py.
 
 The records, from the results of experiments/reproduce (all test images), here and in the README of the
 project; and every trial, from trials.jsonl (validation split).
 """
 
+import itertools
 import pathlib
 import statistics
 import sys
+
+import matplotlib
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt
 
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / 'reproduce'), str(HERE.parent), str(HERE.parent.parent)]
@@ -66,8 +72,39 @@ def trials() -> str:
   return '\n'.join(rows)
 
 
+def draw() -> None:
+  """Writes trials.png: every trial by its parameters, and the best with at most as many."""
+  sets = {'mnist': (0.96, 0.9925), 'fashion_mnist': (0.87, 0.91), 'cifar10': (0.6, 0.83)}
+  figure, panels = plt.subplots(1, len(sets), figsize=(11, 3.6), layout='constrained')
+  for axes, (task, shown) in zip(panels, sets.items(), strict=True):
+    points = sorted(
+      (line['parameters'], line['accuracy'])
+      for line in read(HERE / 'trials.jsonl')
+      if line['task'] == task
+    )
+    sizes, accuracies = zip(*points, strict=True)
+    best = list(itertools.accumulate(accuracies, max))
+    axes.plot(
+      sizes, [100 * x for x in accuracies], '.', color='#2166ac', alpha=0.5, label='a trial'
+    )
+    axes.step(
+      sizes,
+      [100 * x for x in best],
+      where='post',
+      color='#2166ac',
+      label='best of that size or less',
+    )
+    name, bar, record = next(r[1:4] for r in RECORDS if task.startswith(r[0]))
+    axes.plot(record, 100 * bar, 'o', mfc='white', color='#b2182b', label='record (test images)')
+    axes.set(title=name, xlabel='parameters', ylim=[100 * x for x in shown])
+  panels[0].set_ylabel('validation accuracy, %')
+  panels[0].legend(frameon=False, loc='lower right', fontsize=8)
+  figure.savefig(HERE / 'trials.png', dpi=120)
+
+
 if __name__ == '__main__':
   text = records(read(HERE.parent / 'reproduce' / 'results.jsonl'))
   for folder in (HERE, ROOT):
     write_between(folder / 'README.md', 'records', text)
   write_between(HERE / 'README.md', 'trials', trials())
+  draw()
