@@ -35,8 +35,7 @@ def build(name: str, **sizes) -> nnx.Module:
     ValueError: for an unknown name or argument; the message names the nearest.
   """
   check_known('model', name, MODELS)
+  _, *arguments = inspect.signature(MODELS[name].__init__).parameters  # the first is self
   for size in sizes:
-    check_known(
-      f'argument of model {name!r}', size, inspect.signature(MODELS[name].__init__).parameters
-    )
+    check_known(f'argument of model {name!r}', size, arguments)
   return MODELS[name](**sizes)
