@@ -223,7 +223,7 @@ def draw(curves: list[dict[str, list[float]]], pair: tuple[str, str]) -> None:
     for n, course in enumerate(curves):
       axes.plot(course[name], color=f'C{i}', label=None if n else name)
   axes.set(xlabel='steps of PGD', ylabel='mean loss', title=f'ℓ∞ {round(255 * CHECKED)}/255')
-  axes.legend(loc='upper left')
+  axes.legend(loc='center right')
   other = re.sub(r'\W+', '_', pair[1])
   figure.savefig(HERE / f'robustness_{DATA.value}_{other}.png', dpi=150)
 

@@ -1,8 +1,8 @@
 """A line of text for a stack of layers: s40x5/2 a d p48 a P2 h.
 
 s40x5/2 is an SCS layer of 40 kernels, 5×5, with stride 2; d a depthwise layer, p48 a pointwise one, a the
-magnitude, P2 an absolute max pool, h the head. Depthwise kernels are 3×3; d2 has two for each channel,
-dS2 two that all channels share. =3 is layer 3 again, counted from 0, with the same parameters.
+magnitude, P2 an absolute max pool (P3/2 has stride 2), h the head. Depthwise kernels are 3×3; d2 has two for
+each channel, dS2 two that all channels share. =3 is layer 3 again, counted from 0, with the same parameters.
 """
 
 import re
@@ -45,12 +45,15 @@ def _parse_word(word: str) -> dict:
     return {'kind': 'pointwise', 'features': int(match[1])}
   if match := re.fullmatch(r'=(\d+)', word):
     return {'kind': 'again', 'layer': int(match[1])}
-  if match := re.fullmatch(r'P(\d+)', word):
-    return {'kind': 'pool', 'window': int(match[1])}
+  if match := re.fullmatch(r'P(\d+)(?:/(\d+))?', word):
+    strides = {'strides': int(match[2])} if match[2] else {}
+    return {'kind': 'pool', 'window': int(match[1]), **strides}
   if match := re.fullmatch(r's(\d+)x(\d+)(?:/(\d+))?', word):
     features, window, strides = (int(group or 1) for group in match.groups())
     return {'kind': 'scs', 'features': features, 'window': window, 'strides': strides}
-  raise ValueError(f'a stack has {word!r}; a word is s8x5, s8x5/2, d, d2, dS2, p20, =3, a, P2 or h')
+  raise ValueError(
+    f'a stack has {word!r}; a word is s8x5, s8x5/2, d, d2, dS2, p20, =3, a, P2, P3/2 or h'
+  )
 
 
 def _describe_layer(layer: Mapping) -> str:
@@ -64,7 +67,8 @@ def _describe_layer(layer: Mapping) -> str:
     case 'pointwise':
       return f'p{layer["features"]}'
     case 'pool':
-      return f'P{layer["window"]}'
+      strides = '' if layer['strides'] is None else f'/{layer["strides"]}'
+      return f'P{layer["window"]}{strides}'
     case 'again':
       return f'={layer["layer"]}'
     case kind:

@@ -38,7 +38,7 @@ def records(results: list[dict]) -> str:
   for prefix, task, bar, record, goal in RECORDS:
     ours = []
     for name, row in ROWS.items():
-      lines = lines_of(name, row, results)
+      lines = lines_of(row, results)
       if name.startswith(prefix) and lines:
         ours.append((row.parameters, statistics.median(x['accuracy'] for x in lines), len(lines)))
     passed = min((x for x in ours if x[1] >= bar), default=None)

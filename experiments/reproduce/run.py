@@ -25,6 +25,11 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', re
 RESULTS = flags.DEFINE_string('results', str(HERE / 'results.jsonl'), 'Gets a line for each run.')
 
 
+def answer(row: str, trial: Trial, folder: pathlib.Path) -> dict:
+  """Trains, and names the row that asked first."""
+  return {'row': row, **run(trial, folder)}
+
+
 def main(_):
   results = pathlib.Path(RESULTS.value)
   for name in ROW.value:
@@ -32,8 +37,10 @@ def main(_):
     for seed in range(FIRST.value, SEEDS.value or row.seeds):
       trial = Trial(row.config, seed, row.changes)
       folder = pathlib.Path(WORKDIR.value, name, f'{seed}')
-      key = {'row': name, **dataclasses.asdict(trial)}
-      add_missing(results, key, functools.partial(run, trial, folder))
+      # Without the row in the key: one run may answer several rows.
+      add_missing(
+        results, dataclasses.asdict(trial), functools.partial(answer, name, trial, folder)
+      )
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ def table(results: list[dict]) -> str:
   """Returns the table in Markdown."""
   rows = [HEADER]
   for name, row in ROWS.items():
-    lines = lines_of(name, row, results)
+    lines = lines_of(row, results)
     n = f'{len(lines)}' + (f' of {row.seeds}' if len(lines) < row.seeds else '')
     if 0 < len(lines) < row.seeds:
       n += ', running'
@@ -49,7 +49,7 @@ def draw(results: list[dict]) -> None:
     for name, row in ROWS.items():
       if not name.startswith(prefix):
         continue
-      x, ours = row.parameters, [100 * r['accuracy'] for r in lines_of(name, row, results)]
+      x, ours = row.parameters, [100 * r['accuracy'] for r in lines_of(row, results)]
       theirs = row.theirs or x
       axes.plot(theirs, 100 * row.published, 'o', mfc='white', color='#b2182b')
       if ours:
@@ -75,7 +75,7 @@ def _apart(sizes: set[int]) -> list[int]:
   """Returns the sizes whose labels have room beside the next larger one's."""
   kept = []
   for size in sorted(sizes, reverse=True):
-    if not kept or size < 0.95 * kept[-1]:
+    if not kept or size < 0.9 * kept[-1]:
       kept.append(size)
   return kept
 
