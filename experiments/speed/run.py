@@ -1,7 +1,7 @@
 """What an SCS layer costs beside the block it replaces; prints tables, writes results.json.
 
 python experiments/speed/run.py                     every table that runs here, each in a process
-python experiments/speed/run.py --table=layers      one of layers, pool, steps, loop, start, tpu
+python experiments/speed/run.py --table=layers      one of layers, pool, steps, loop, start, pages, tpu
 """
 
 import argparse
@@ -200,6 +200,35 @@ def start() -> dict:
   return {'first': times[0], 'second': times[1]}
 
 
+def pages() -> dict:
+  """Milliseconds of a training step on one core, without and with huge pages, by turns."""
+  configs = (
+    'records.py:cifar10_84',
+    'records.py:cifar10_24974',
+    'records.py',
+    'mnist.py:separable',
+  )
+  ways = {'ordinary pages': '', 'huge pages': 'glibc.malloc.hugetlb=1'}
+  table = {}
+  for config in configs:
+    times = {way: [] for way in ways}
+    for i in range(3):
+      for way in list(ways)[:: 1 if i % 2 else -1]:
+        printed = subprocess.run(
+          [sys.executable, HERE / 'pages.py', f'configs/{config}'],
+          env={**os.environ, 'GLIBC_TUNABLES': ways[way]},
+          stdout=subprocess.PIPE,
+          check=True,
+        ).stdout
+        times[way].append(float(printed))
+    table[config] = row = {way: statistics.median(values) for way, values in times.items()}
+    ordinary, huge = row.values()
+    print(
+      f'{config}: {ordinary:.1f} ms, huge pages {huge:.1f} ms, {ordinary / huge:.2f}', flush=True
+    )
+  return {'table': table}
+
+
 def tpu() -> dict:
   """What the TPU compiler says of chains of four layers and of a ResNet-18 step."""
   from tpu import tables
@@ -207,7 +236,7 @@ def tpu() -> dict:
   return tables(_read().get('tpu', {}), lambda result: _write('tpu', result))
 
 
-TABLES = {table.__name__: table for table in (layers, pool, steps, loop, start, tpu)}
+TABLES = {table.__name__: table for table in (layers, pool, steps, loop, start, pages, tpu)}
 
 
 def main() -> None:
