@@ -28,14 +28,17 @@ def pool(window=2):
   return ({'kind': 'abs'}, {'kind': 'pool', 'window': window})
 
 
-def separable(first, rest):
+def separable(first, *widths, padding='VALID'):
   """A layer of 3×3 and three separable ones, each with a pool."""
-  pair = (
-    {'kind': 'depthwise', 'window': 3, 'padding': 1},
-    {'kind': 'pointwise', 'features': rest},
+  layer = {'kind': 'scs', 'features': first, 'window': 3, 'padding': padding}
+  second, third, fourth = (
+    (
+      {'kind': 'depthwise', 'window': 3, 'padding': 1},
+      {'kind': 'pointwise', 'features': width},
+    )
+    for width in widths
   )
-  layer = {'kind': 'scs', 'features': first, 'window': 3, 'padding': 'VALID'}
-  return (layer, *pool(), *pair, *pool(), *pair, *pool(), *pair, *pool(4), {'kind': 'head'})
+  return (layer, *pool(), *second, *pool(), *third, *pool(), *fourth, *pool(4), {'kind': 'head'})
 
 
 def dense(features):
@@ -47,7 +50,12 @@ def dense(features):
   )  # fmt: skip
 
 
-NETWORKS = {'2764': separable(32, 20), '3423': separable(26, 26), '7669': dense(12)}
+NETWORKS = {
+  '2764': separable(32, 20, 20, 20),
+  '3423': separable(26, 26, 26, 26),
+  '7669': dense(12),
+  '2749': separable(9, 24, 28, 28, padding='SAME'),
+}
 
 
 def get_config(name: str = '2764') -> ConfigDict:
