@@ -1,8 +1,9 @@
-"""Attacks the networks that run.py trained: SCS beside its convolutional twin, seed by seed.
+"""Attacks the networks of run.py: SCS beside its convolutional twin, seed by seed.
 
-python experiments/claims/robustness.py --data=fashion_mnist --workdir=DIR     DIR is that of run.py
+python experiments/claims/robustness.py --data=fashion_mnist --workdir=DIR
 
-With --against='SCS: q from 1' a variant takes the twin's place.
+If DIR is that of run.py its networks are taken; what is missing there is trained first. With
+--against='SCS: q from 1' a variant takes the twin's place.
 
 The first 1,000 test images that both networks of a seed classify right, so that both begin at 100 %.
 Images stay between 0 and 1; every attack sees all parameters. Whether gradients are merely hidden is
@@ -12,10 +13,13 @@ made for the other network should do less than what was made for this one.
 """
 
 import functools
+import os
 import pathlib
 import re
 import sys
 from collections.abc import Callable
+
+os.environ.setdefault('JAX_NUM_CPU_DEVICES', '1')  # attacks are not sharded
 
 import jax
 import jax.numpy as jnp
@@ -31,18 +35,28 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
-from trials import Trial, add_missing, origin, percent, read, with_key, write_between  # noqa: E402
+from trials import (  # noqa: E402
+  Trial,
+  add_missing,
+  origin,
+  percent,
+  read,
+  run,
+  with_key,
+  write_between,
+)
 from variants import SETS, changes, comparisons, folder_of  # noqa: E402
 
 from scs_jax import models, train  # noqa: E402
 from scs_jax.data import sources  # noqa: E402
 from scs_jax.spelling import check_known  # noqa: E402
+from scs_jax.workdir import holds_run  # noqa: E402
 
 DATA = flags.DEFINE_enum('data', 'fashion_mnist', list(SETS), 'Which networks.')
 AGAINST = flags.DEFINE_string('against', 'conv + BatchNorm + ReLU', 'The other one: a variant.')
 FIRST = flags.DEFINE_integer('first_seed', 0, 'Where to begin.')
 SEEDS = flags.DEFINE_integer('seeds', 5, 'Seeds up to this one, exclusive.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'That of run.py.', required=True)
+WORKDIR = flags.DEFINE_string('workdir', None, 'That of run.py, or its like.', required=True)
 RESULTS = flags.DEFINE_string('results', str(HERE / 'robustness.jsonl'), 'Gets a line for a seed.')
 
 IMAGES = 1000
@@ -174,11 +188,14 @@ def measure(pair: dict[str, Callable], images: jax.Array, labels: jax.Array, key
 
 
 def trained(data: str, name: str, seed: int) -> Callable:
-  """Returns a network that run.py trained."""
+  """Returns a network of run.py, trained if its folder holds none."""
   trial = Trial(
     f'experiments/claims/config.py:{data}', seed, changes(data, *comparisons(data)[name])
   )
-  model = train.trained_model(trial.load(), str(folder_of(WORKDIR.value, data, name, seed)))
+  folder = folder_of(WORKDIR.value, data, name, seed)
+  if not holds_run(folder):
+    run(trial, folder)
+  model = train.trained_model(trial.load(), str(folder))
   graph, state = nnx.split(model)
   return lambda x: nnx.merge(graph, state)(x, train=False)
 
