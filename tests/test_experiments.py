@@ -58,10 +58,11 @@ def test_the_search_trains_its_best_trials_longer(load):
 
 def test_the_notation_of_stacks():
   notation = runpy.run_path(str(EXPERIMENTS / 'records' / 'notation.py'))
-  text = 's40x5/2 a d p48 P2 d2 p8 s3x1 dS p8 =8 dS4 P4 h'
+  text = 's40x5/2 a d p48 P3/2 d2 p8 s3x1 dS p8 =8 dS4 P4 h'
   stack = notation['parse'](text)
   assert notation['describe'](stack) == text
   assert stack[0] == {'kind': 'scs', 'features': 40, 'window': 5, 'strides': 2}
+  assert stack[4] == {'kind': 'pool', 'window': 3, 'strides': 2}
   assert stack[8] == {'kind': 'depthwise', 'share_kernels': True}
   assert stack[-3] == {'kind': 'depthwise', 'share_kernels': True, 'multiplier': 4}
   assert stack[10] == {'kind': 'again', 'layer': 8}

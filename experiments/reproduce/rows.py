@@ -92,6 +92,6 @@ ROWS = {
 
 
 def lines_of(row: Row, results: list[dict]) -> list[dict]:
-  """Returns what the row has been answered with: the runs as the row stands now, whichever row asked first."""
+  """Returns what answers the row as it stands now: its runs, whichever row asked for them first."""
   trials = [dataclasses.asdict(Trial(row.config, seed, row.changes)) for seed in range(row.seeds)]
   return [line for trial in trials for line in with_key(results, trial)]
