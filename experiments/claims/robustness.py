@@ -19,8 +19,6 @@ import re
 import sys
 from collections.abc import Callable
 
-os.environ.setdefault('JAX_NUM_CPU_DEVICES', '1')  # attacks are not sharded
-
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -208,6 +206,7 @@ def outcome(images: jax.Array, labels: jax.Array, *, data: str, against: str, se
 
 
 def main(_):
+  os.environ.setdefault('JAX_NUM_CPU_DEVICES', '1')  # attacks are not sharded
   models.MODELS['claim_net'] = ClaimNet
   test = sources.load(DATA.value, 'test')
   images, labels = train.as_float(jnp.asarray(test.images)), jnp.asarray(test.labels)
