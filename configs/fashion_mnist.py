@@ -13,7 +13,7 @@ Of as many parameters, `:2749` has 9 kernels in its first layer instead of 32 an
 layer: 90.1 % after 15 epochs; it takes 60.
 
 Expected on the test images: 89.8, 90.3 and 90.2 % (means of five seeds), 5 to 7 minutes on one core;
-`:2749` after 30 epochs 90.6 % (means of the seeds so far), in 14 minutes. All runs are in experiments/reproduce.
+`:2749` after 30 epochs 90.5 ± 0.2 % (five seeds), in 14 minutes. All runs are in experiments/reproduce.
 
 Earlier, on the test images: with batches of 128, 25 epochs, a learning rate of 0.03, 0.05 and 0.05, and the
 output scales in `:2764`, 89.6, 90.5 and 90.6 % (seed 0, one run each), in 16, 15 and 10 minutes on one core.

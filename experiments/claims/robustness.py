@@ -2,7 +2,7 @@
 
 python experiments/claims/robustness.py --data=fashion_mnist --workdir=DIR
 
-If DIR is that of run.py its networks are taken; what is missing there is trained first. With
+If DIR is that of run.py its networks are taken; what is missing there, or not at its end, is trained first. With
 --against='SCS: q from 1' a variant takes the twin's place.
 
 The first 1,000 test images that both networks of a seed classify right, so that both begin at 100 %.
@@ -48,7 +48,6 @@ from variants import SETS, changes, comparisons, folder_of  # noqa: E402
 from scs_jax import models, train  # noqa: E402
 from scs_jax.data import sources  # noqa: E402
 from scs_jax.spelling import check_known  # noqa: E402
-from scs_jax.workdir import holds_run  # noqa: E402
 
 DATA = flags.DEFINE_enum('data', 'fashion_mnist', list(SETS), 'Which networks.')
 AGAINST = flags.DEFINE_string('against', 'conv + BatchNorm + ReLU', 'The other one: a variant.')
@@ -186,13 +185,12 @@ def measure(pair: dict[str, Callable], images: jax.Array, labels: jax.Array, key
 
 
 def trained(data: str, name: str, seed: int) -> Callable:
-  """Returns a network of run.py, trained if its folder holds none."""
+  """Returns a network of run.py, trained first as far as it is not."""
   trial = Trial(
     f'experiments/claims/config.py:{data}', seed, changes(data, *comparisons(data)[name])
   )
   folder = folder_of(WORKDIR.value, data, name, seed)
-  if not holds_run(folder):
-    run(trial, folder)
+  run(trial, folder)  # goes on where it stopped, at its end too
   model = train.trained_model(trial.load(), str(folder))
   graph, state = nnx.split(model)
   return lambda x: nnx.merge(graph, state)(x, train=False)

@@ -7,10 +7,9 @@ import tempfile
 import time
 
 import jax
-from networks import BATCH, ROOT, timed_step
+from networks import BATCH, ROOT, step_of
 
 from scs_jax import train
-from scs_jax.data import augment
 
 STEPS = 200
 ROUNDS = 6
@@ -32,15 +31,7 @@ def compare() -> dict[str, list[float]]:
     config.total_epochs = STEPS * BATCH / 50_000
   config.data.eval_split = 'test[:500]'
   config.log_every_steps = 50
-  model = config.model.to_dict()
-  bare = timed_step(
-    (32, 32, 3),
-    model,
-    model.pop('variant'),
-    dtype=model.pop('dtype'),
-    augmentation=augment.make(**config.augment),
-    optimizer=config.optimizer.to_dict(),
-  )
+  bare = step_of(config, (32, 32, 3))
   jax.block_until_ready(bare())  # compiles
   times = {'loop': [], 'bare step': []}
   for i in range(ROUNDS):

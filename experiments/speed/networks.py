@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax import losses, models, optim, sharding, train
+from scs_jax.data import augment
 from scs_jax.models.twins import ConvBlock
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -109,6 +110,21 @@ def timed_step(image, sizes, variant, **more):
     return metrics['loss']
 
   return run
+
+
+def step_of(config, image):
+  """Returns `timed_step` for what a config trains on images of that shape."""
+  model = config.model.to_dict()
+  return timed_step(
+    image,
+    model,
+    model.pop('variant'),
+    dtype=model.pop('dtype'),
+    batch=config.batch_size,
+    augmentation=augment.make(**config.augment),
+    optimizer=config.optimizer.to_dict(),
+    ema_decay=config.ema_decay,
+  )
 
 
 def floor_step(image, sizes):
