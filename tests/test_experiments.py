@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from absl import flags
-from config_files import FOLDER
+from config_files import FOLDER, load_config
 
 EXPERIMENTS = FOLDER.parent / 'experiments'
 SCRIPTS = [str(p.relative_to(EXPERIMENTS)) for p in sorted(EXPERIMENTS.glob('*/*.py'))]
@@ -69,3 +69,14 @@ def test_the_notation_of_stacks():
   for wrong in ('s8', 'd0.5', 'pool', 'P', '8', 'dS-1', '='):
     with pytest.raises(ValueError, match=f'a stack has {wrong!r}'):
       notation['parse'](f'd {wrong} h')
+
+
+def test_the_recipe_says_what_two_trials_differ_in():
+  recipe = runpy.run_path(str(EXPERIMENTS / 'records' / 'notation.py'))['recipe']
+  config = load_config('mnist', 'separable')
+  words = recipe(config)['recipe']
+  assert words.endswith('rotate 5, translate 0.03')
+  config.augment.update(scale=(0.9, 1.1), cutout=6)
+  config.label_smoothing = 0.05
+  more = ', cutout 6, size 0.9 to 1.1, labels smoothed by 0.05'
+  assert recipe(config)['recipe'] == words + more

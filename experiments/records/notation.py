@@ -31,7 +31,13 @@ def recipe(config) -> dict[str, str]:
     f'shift {augment.shift}', f'EMA {config.ema_decay:g}',
   ]  # fmt: skip
   words += ['flips'] if augment.flip else []
-  words += ['affine'] if augment.rotate else []
+  words += [
+    f'{name} {augment[name]:g}'
+    for name in ('rotate', 'translate', 'shear', 'cutout')
+    if augment[name]
+  ]
+  words += [] if tuple(augment.scale) == (1, 1) else ['size {:g} to {:g}'.format(*augment.scale)]
+  words += [f'labels smoothed by {config.label_smoothing:g}'] if config.label_smoothing else []
   return {'network': describe(model.stack), 'recipe': ', '.join(words)}
 
 
