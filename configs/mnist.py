@@ -43,7 +43,24 @@ SEPARABLE = (
   {'kind': 'pool', 'window': 7},
   {'kind': 'head'},
 )
-STACKS = {'plain': PLAIN, 'separable': SEPARABLE}
+HALVED = (
+  {'kind': 'scs', 'features': 6, 'window': 5, 'strides': 2},
+  {'kind': 'abs'},
+  {'kind': 'depthwise'},
+  {'kind': 'pointwise', 'features': 11},
+  {'kind': 'abs'},
+  {'kind': 'pool'},
+  {'kind': 'depthwise'},
+  {'kind': 'pointwise', 'features': 12},
+  {'kind': 'abs'},
+  {'kind': 'pool'},
+  {'kind': 'depthwise'},
+  {'kind': 'pointwise', 'features': 12},
+  {'kind': 'abs'},
+  {'kind': 'pool', 'window': 4},
+  {'kind': 'head'},
+)
+STACKS = {'plain': PLAIN, 'separable': SEPARABLE, 'halved': HALVED}
 
 
 def get_config(network: str = 'plain') -> ConfigDict:
@@ -111,9 +128,13 @@ def get_config(network: str = 'plain') -> ConfigDict:
   config.on_save_error = 'stop'
   config.stall_seconds = 600.0
 
-  if network == 'separable':
+  if network != 'plain':
     config.augment.update({'rotate': 5.0, 'translate': 0.03, 'scale': (1.0, 1.0), 'shear': 0.0})
     config.model.update({'p_mode': 'shared', 'q_init': 1.0})
     config.batch_size = 32
     config.total_epochs = 25.0
+  if network == 'halved':
+    config.model.update({'q_init': 0.1, 'scale_init': None})
+    config.optimizer.schedule.peak_learning_rate = 0.05
+    config.total_epochs = 80.0
   return config
