@@ -134,7 +134,8 @@ def get_config(network: str = 'plain') -> ConfigDict:
     config.batch_size = 32
     config.total_epochs = 25.0
   if network == 'halved':
-    config.model.update({'q_init': 0.1, 'scale_init': None})
+    config.model.q_init = 0.1
+    config.model.scale_init = placeholder(float)
     config.optimizer.schedule.peak_learning_rate = 0.05
     config.total_epochs = 80.0
   return config
