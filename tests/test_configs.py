@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 import pytest
 from config_files import FOLDER, load_config, load_module
+from ml_collections import ConfigDict
 
 from scs_jax import models, optim, train
 from scs_jax.data import augment
@@ -50,6 +51,9 @@ def test_configs_are_complete(name, argument):
   assert set(config.augment) == accepted(augment.make)
   assert set(config) == set(load_config('quickstart'))
   assert config.to_json()
+  for part in (config, *(value for value in config.values() if isinstance(value, ConfigDict))):
+    for key in part:  # a plain None cannot be overridden on the command line, a placeholder can
+      assert part.get_type(key) is not type(None), key
 
 
 @pytest.mark.parametrize(('name', 'argument'), CASES)
