@@ -10,10 +10,11 @@ shifts by up to two pixels, 87.3 without signs, 88.7 with shifts by one pixel, 8
 batches of 32: 90.1 with output scales from 10 and q from 0.37, 90.6 as it stands; `:3423` and `:7669` 90.5.
 Of as many parameters, `:2749` has 9 kernels in its first layer instead of 32 and wider layers after it: 90.7, what
 `:2764` gave after 40 epochs. experiments/reproduce trains it for 30. `:1848` is the same still narrower, with one p a
-layer: 90.1 % after 15 epochs; it takes 60.
+layer: 90.1 % after 15 epochs; it takes 60. What did not help there is in experiments/records.
 
 Expected on the test images: 89.8, 90.3 and 90.2 % (means of five seeds), 5 to 7 minutes on one core;
-`:2749` after 30 epochs 90.5 ± 0.2 % (five seeds), in 14 minutes. All runs are in experiments/reproduce.
+`:2749` after 30 epochs 90.5 ± 0.2 % (five seeds), in 14 minutes; `:1848` 89.7 % (seed 0), in half an hour. All
+runs are in experiments/reproduce.
 
 Earlier, on the test images: with batches of 128, 25 epochs, a learning rate of 0.03, 0.05 and 0.05, and the
 output scales in `:2764`, 89.6, 90.5 and 90.6 % (seed 0, one run each), in 16, 15 and 10 minutes on one core.
