@@ -15,7 +15,7 @@ experiments/records, the results in experiments/reproduce (`mnist_1400`).
 
 `:halved` has 897 parameters: the first layer halves the image, so that 80 epochs take 25 minutes on one core. On the
 last 5,000 training images (seed 0, single runs): 24 epochs 98.7 %, without rotations and translations 98.4, with
-twice as large ones 98.6; 80 epochs 98.9 %. Its runs on the test images are in experiments/reproduce (`mnist_897`).
+twice as large ones 98.6; 80 epochs 98.9 %. Not run on the test images yet: `mnist_897` of experiments/reproduce.
 
 Command: python -m scs_jax.main --config=configs/mnist.py --workdir=/tmp/mnist
 Source:  Pisoni, 2022: Sharpened Cosine Similarity: Part 2.
