@@ -24,6 +24,17 @@ Source:  Pisoni, 2022: Sharpened Cosine Similarity: Part 2.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+
+def separable(features, **pool):
+  """A depthwise and a pointwise layer, and an absolute max pool of magnitudes."""
+  return (
+    {'kind': 'depthwise'},
+    {'kind': 'pointwise', 'features': features},
+    {'kind': 'abs'},
+    {'kind': 'pool', **pool},
+  )
+
+
 PLAIN = (
   {'kind': 'scs', 'features': 11, 'window': 5},
   {'kind': 'pool'},
@@ -37,31 +48,16 @@ SEPARABLE = (
   {'kind': 'scs', 'features': 8, 'window': 5},  # of the one channel, so it is depthwise
   {'kind': 'abs'},
   {'kind': 'pool'},
-  {'kind': 'depthwise'},
-  {'kind': 'pointwise', 'features': 20},
-  {'kind': 'abs'},
-  {'kind': 'pool'},
-  {'kind': 'depthwise'},
-  {'kind': 'pointwise', 'features': 25},
-  {'kind': 'abs'},
-  {'kind': 'pool', 'window': 7},
+  *separable(20),
+  *separable(25, window=7),
   {'kind': 'head'},
 )
 HALVED = (
   {'kind': 'scs', 'features': 6, 'window': 5, 'strides': 2},
   {'kind': 'abs'},
-  {'kind': 'depthwise'},
-  {'kind': 'pointwise', 'features': 11},
-  {'kind': 'abs'},
-  {'kind': 'pool'},
-  {'kind': 'depthwise'},
-  {'kind': 'pointwise', 'features': 12},
-  {'kind': 'abs'},
-  {'kind': 'pool'},
-  {'kind': 'depthwise'},
-  {'kind': 'pointwise', 'features': 12},
-  {'kind': 'abs'},
-  {'kind': 'pool', 'window': 4},
+  *separable(11),
+  *separable(12),
+  *separable(12, window=4),
   {'kind': 'head'},
 )
 STACKS = {'plain': PLAIN, 'separable': SEPARABLE, 'halved': HALVED}
@@ -134,11 +130,12 @@ def get_config(network: str = 'plain') -> ConfigDict:
 
   if network != 'plain':
     config.augment.update({'rotate': 5.0, 'translate': 0.03, 'scale': (1.0, 1.0), 'shear': 0.0})
-    config.model.update({'p_mode': 'shared', 'q_init': 1.0})
+    config.model.p_mode = 'shared'
     config.batch_size = 32
+  if network == 'separable':
+    config.model.q_init = 1.0
     config.total_epochs = 25.0
   if network == 'halved':
-    config.model.q_init = 0.1
     config.model.scale_init = placeholder(float)
     config.optimizer.schedule.peak_learning_rate = 0.05
     config.total_epochs = 80.0
