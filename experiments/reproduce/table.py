@@ -73,9 +73,9 @@ def draw(results: list[dict]) -> None:
 
 def _apart(sizes: set[int]) -> list[int]:
   """Returns the sizes whose labels have room beside the next larger one's."""
-  kept = []
+  kept, room = [], (min(sizes) / max(sizes)) ** (1 / 14)
   for size in sorted(sizes, reverse=True):
-    if not kept or size < 0.9 * kept[-1]:
+    if not kept or size < room * kept[-1]:
       kept.append(size)
   return kept
 
