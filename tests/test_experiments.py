@@ -1,5 +1,6 @@
 """Every script of experiments/ still finds what it imports."""
 
+import re
 import runpy
 import sys
 
@@ -58,16 +59,23 @@ def test_the_search_trains_its_best_trials_longer(load):
 
 def test_the_notation_of_stacks():
   notation = runpy.run_path(str(EXPERIMENTS / 'records' / 'notation.py'))
-  text = 's40x5/2 a d p48 P3/2 d2 p8 s3x1 dS p8 =8 dS4 P4 h'
+  text = 's40x5/2 a d p48 P3/2 d2 p8 s3x1 dS p8 =8 dS4 P4 s9x3v/2+4^2.5 d2x4v^0.9 p8+0.1 h'
   stack = notation['parse'](text)
   assert notation['describe'](stack) == text
   assert stack[0] == {'kind': 'scs', 'features': 40, 'window': 5, 'strides': 2}
   assert stack[4] == {'kind': 'pool', 'window': 3, 'strides': 2}
   assert stack[8] == {'kind': 'depthwise', 'share_kernels': True}
-  assert stack[-3] == {'kind': 'depthwise', 'share_kernels': True, 'multiplier': 4}
+  assert stack[11] == {'kind': 'depthwise', 'share_kernels': True, 'multiplier': 4}
   assert stack[10] == {'kind': 'again', 'layer': 8}
-  for wrong in ('s8', 'd0.5', 'pool', 'P', '8', 'dS-1', '='):
-    with pytest.raises(ValueError, match=f'a stack has {wrong!r}'):
+  assert stack[13] == {
+    'kind': 'scs', 'features': 9, 'window': 3, 'strides': 2, 'padding': 'VALID',
+    'q_init': 4.0, 'p_init': 2.5,
+  }  # fmt: skip
+  assert stack[14] == {
+    'kind': 'depthwise', 'multiplier': 2, 'window': 4, 'padding': 'VALID', 'p_init': 0.9
+  }  # fmt: skip
+  for wrong in ('s8', 'd0.5', 'pool', 'P', '8', 'dS-1', '=', 'P2^2', 'a+1', 'd+', 'p8^2+1', 'dxv'):
+    with pytest.raises(ValueError, match=re.escape(f'a stack has {wrong!r}')):
       notation['parse'](f'd {wrong} h')
 
 

@@ -174,6 +174,26 @@ def test_a_layer_used_again_has_one_set_of_parameters(variant):
   np.testing.assert_allclose(model(x), expected, atol=1e-6)
 
 
+def test_a_layer_may_begin_elsewhere():
+  stack = (
+    {'kind': 'scs', 'features': 4, 'q_init': 3.0},
+    {'kind': 'depthwise', 'p_init': 0.8},
+    {'kind': 'pointwise', 'features': 4},
+    {'kind': 'head'},
+  )
+  build = lambda **sizes: models.build(
+    'scs_net', input_shape=(6, 6, 1), num_classes=5, q_init=0.1, rngs=nnx.Rngs(0), **sizes
+  )
+  model = build(stack=stack)
+  for layer, p, q in (
+    (model.scs_0, 2, 3), (model.depthwise_1, 0.8, 0.1), (model.pointwise_2, 2, 0.1)
+  ):  # fmt: skip
+    np.testing.assert_allclose(layer.p, p, rtol=1e-5)
+    np.testing.assert_allclose(layer.q, q, rtol=1e-5)
+  with pytest.raises(ValueError, match=r'layer 1 .*p_init'):
+    build(stack=(stack[0], {'kind': 'depthwise', 'p_init': -1.0}, *stack[2:]))
+
+
 def test_unknown_names_are_told_the_nearest():
   with pytest.raises(ValueError, match="unknown model 'scsnet'; did you mean 'scs_net'"):
     models.build('scsnet')

@@ -1,14 +1,18 @@
 """A line of text for a stack of layers: s40x5/2 a d p48 a P2 h.
 
 s40x5/2 is an SCS layer of 40 kernels, 5×5, with stride 2; d a depthwise layer, p48 a pointwise one, a the
-magnitude, P2 an absolute max pool (P3/2 has stride 2), h the head. Depthwise kernels are 3×3; d2 has two for
-each channel, dS2 two that all channels share. =3 is layer 3 again, counted from 0, with the same parameters.
+magnitude, P2 an absolute max pool (P3/2 has stride 2), h the head. Depthwise kernels are 3×3, in dx4 4×4; d2 has
+two for each channel, dS2 two that all channels share. =3 is layer 3 again, counted from 0, with the same
+parameters. s40x5v and dx4v see whole patches only. Where q and p of a layer begin elsewhere than in the others it
+says so as the equation does: s40x5+4^2.5 has q from 4 and p from 2.5.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 
 from scs_jax.models.scs_net import KINDS
+
+_NUMBER = r'\d+(?:\.\d+)?'
 
 
 def parse(text: str) -> tuple[dict, ...]:
@@ -17,7 +21,7 @@ def parse(text: str) -> tuple[dict, ...]:
 
 
 def describe(stack: Iterable[Mapping]) -> str:
-  """Returns the text for a stack; padding is not in it."""
+  """Returns the text for a stack; of paddings it has 'VALID' alone, of a pool none."""
   return ' '.join(_describe_layer({**KINDS[layer['kind']], **layer}) for layer in stack)
 
 
@@ -42,36 +46,45 @@ def recipe(config) -> dict[str, str]:
 
 
 def _parse_word(word: str) -> dict:
+  layer, q, p = re.fullmatch(rf'(.*?)(?:\+({_NUMBER}))?(?:\^({_NUMBER}))?', word).groups()
+  begin = {name: float(x) for name, x in (('q_init', q), ('p_init', p)) if x}
+  if match := re.fullmatch(r's(\d+)x(\d+)(v?)(?:/(\d+))?', layer):
+    sizes = {'features': int(match[1]), 'window': int(match[2]), 'strides': int(match[4] or 1)}
+    return {'kind': 'scs', **sizes, **_padding(match[3]), **begin}
+  if match := re.fullmatch(r'd(S?)(\d*)(?:x(\d+))?(v?)', layer):
+    shared = {'share_kernels': True} if match[1] else {}
+    sizes = {n: int(x) for n, x in (('multiplier', match[2]), ('window', match[3])) if x}
+    return {'kind': 'depthwise', **shared, **sizes, **_padding(match[4]), **begin}
+  if match := re.fullmatch(r'p(\d+)', layer):
+    return {'kind': 'pointwise', 'features': int(match[1]), **begin}
   if word in ('a', 'h'):
     return {'kind': {'a': 'abs', 'h': 'head'}[word]}
-  if match := re.fullmatch(r'd(S?)(\d*)', word):
-    multiplier = {'multiplier': int(match[2])} if match[2] else {}
-    return {'kind': 'depthwise', **multiplier, **({'share_kernels': True} if match[1] else {})}
-  if match := re.fullmatch(r'p(\d+)', word):
-    return {'kind': 'pointwise', 'features': int(match[1])}
   if match := re.fullmatch(r'=(\d+)', word):
     return {'kind': 'again', 'layer': int(match[1])}
   if match := re.fullmatch(r'P(\d+)(?:/(\d+))?', word):
     strides = {'strides': int(match[2])} if match[2] else {}
     return {'kind': 'pool', 'window': int(match[1]), **strides}
-  if match := re.fullmatch(r's(\d+)x(\d+)(?:/(\d+))?', word):
-    features, window, strides = (int(group or 1) for group in match.groups())
-    return {'kind': 'scs', 'features': features, 'window': window, 'strides': strides}
   raise ValueError(
-    f'a stack has {word!r}; a word is s8x5, s8x5/2, d, d2, dS2, p20, =3, a, P2, P3/2 or h'
+    f'a stack has {word!r}; a word is s8x5, s8x5/2, d, d2, dS2, dx4v, p20, p20+4^2.5, =3, a, P2, '
+    'P3/2 or h'
   )
+
+
+def _padding(valid: str) -> dict:
+  return {'padding': 'VALID'} if valid else {}
 
 
 def _describe_layer(layer: Mapping) -> str:
   match layer['kind']:
     case 'scs':
       strides = '' if layer['strides'] == 1 else f'/{layer["strides"]}'
-      return f's{layer["features"]}x{layer["window"]}{strides}'
+      return f's{layer["features"]}x{layer["window"]}{_valid(layer)}{strides}{_begin(layer)}'
     case 'depthwise':
       shared, count = 'S' * layer['share_kernels'], layer['multiplier']
-      return f'd{shared}{count if count > 1 else ""}'
+      window = '' if layer['window'] == 3 else f'x{layer["window"]}'
+      return f'd{shared}{count if count > 1 else ""}{window}{_valid(layer)}{_begin(layer)}'
     case 'pointwise':
-      return f'p{layer["features"]}'
+      return f'p{layer["features"]}{_begin(layer)}'
     case 'pool':
       strides = '' if layer['strides'] is None else f'/{layer["strides"]}'
       return f'P{layer["window"]}{strides}'
@@ -79,3 +92,12 @@ def _describe_layer(layer: Mapping) -> str:
       return f'={layer["layer"]}'
     case kind:
       return kind[0]
+
+
+def _valid(layer: Mapping) -> str:
+  return 'v' if layer['padding'] == 'VALID' else ''
+
+
+def _begin(layer: Mapping) -> str:
+  signs = (('+', layer['q_init']), ('^', layer['p_init']))
+  return ''.join(f'{sign}{x:g}' for sign, x in signs if x is not None)

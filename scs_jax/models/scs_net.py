@@ -11,13 +11,14 @@ from scs_jax.layers import nnx as layers
 from scs_jax.models.twins import VARIANTS, ConvBlock, pool, run
 from scs_jax.spelling import check_known
 
+_BEGIN = {'p_init': None, 'q_init': None}  # None: as in the other layers
 # What a layer's description may say besides its kind; the values are defaults, ... is required.
 KINDS = {
-  'scs': {'features': ..., 'window': 3, 'strides': 1, 'padding': 'SAME'},
+  'scs': {'features': ..., 'window': 3, 'strides': 1, 'padding': 'SAME', **_BEGIN},
   'depthwise': {
-    'window': 3, 'strides': 1, 'padding': 'SAME', 'multiplier': 1, 'share_kernels': False
+    'window': 3, 'strides': 1, 'padding': 'SAME', 'multiplier': 1, 'share_kernels': False, **_BEGIN
   },
-  'pointwise': {'features': ...},
+  'pointwise': {'features': ..., **_BEGIN},
   'pool': {'window': 2, 'strides': None, 'padding': 'SAME'},
   'abs': {},
   'again': {'layer': ...},
@@ -34,6 +35,7 @@ class ScsNet(nnx.Module):
   - `depthwise`: `window`, `strides`, `padding`, `multiplier` (kernels for each channel),
     `share_kernels` (the same ones for every channel);
   - `pointwise`: `features`, a window of 1;
+  - those three also: `p_init` and `q_init`, where p and q begin in this layer; None is as in the rest;
   - `pool`: `window`, `strides` (None is the window), `padding` ('SAME' rounds sizes up);
   - `abs`: the magnitude. SCS layers and absolute max pools turn `-x` into the opposite of what they
     make of `x`; this lets a feature and its opposite mean the same to the layers that follow;
@@ -155,8 +157,9 @@ def _make(kind, settings, shape, num_classes, variant, similarity, types):
       raise ValueError('share_kernels has no convolutional twin')
     layer = ConvBlock(features, out, window, **arguments)
     return layer, _output_shape(layer.conv, shape)
+  own = {name: settings[name] for name in _BEGIN if settings[name] is not None}
   layer = layers.SharpenedCosineSimilarity(
-    features, out, window, share_kernels=share_kernels, **arguments, **similarity
+    features, out, window, share_kernels=share_kernels, **arguments, **{**similarity, **own}
   )
   return layer, _output_shape(layer, shape)
 
