@@ -45,6 +45,19 @@ def separable(first, *widths, padding='VALID'):
   return (layer, *pool(), *second, *pool(), *third, *pool(), *fourth, *pool(4), {'kind': 'head'})
 
 
+def compared(first, *widths):
+  """A layer of 3×3, three separable ones, two of them between pools, and one of 4×4 that sees the whole map."""
+  early, late, last = (
+    ({'kind': 'depthwise', 'p_init': 1.0}, {'kind': 'pointwise', 'features': width})
+    for width in widths
+  )
+  return (
+    {'kind': 'scs', 'features': first, 'window': 3, 'q_init': 2.0}, *pool(),
+    *early, {'kind': 'abs'}, *late, *pool(), *last, *pool(),
+    {'kind': 'depthwise', 'window': 4, 'padding': 'VALID', 'p_init': 1.0}, {'kind': 'head'},
+  )  # fmt: skip
+
+
 def dense(features):
   """Three layers of 5×5, each with a pool."""
   layer = {'kind': 'scs', 'features': features, 'window': 5}
@@ -60,6 +73,7 @@ NETWORKS = {
   '7669': dense(12),
   '2749': separable(9, 24, 28, 28, padding='SAME'),
   '1848': separable(9, 19, 22, 22, padding='SAME'),
+  '1842': compared(9, 17, 18, 20),
 }
 
 
@@ -128,7 +142,8 @@ def get_config(name: str = '2764') -> ConfigDict:
   config.on_save_error = 'stop'
   config.stall_seconds = 600.0
 
-  if name == '1848':
+  if name in ('1848', '1842'):
     config.model.p_mode = 'shared'
+  if name == '1848':
     config.total_epochs = 60.0
   return config
