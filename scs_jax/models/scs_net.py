@@ -159,7 +159,7 @@ def _make(kind, settings, shape, num_classes, variant, similarity, types):
     return layer, _output_shape(layer.conv, shape)
   own = {name: settings[name] for name in _BEGIN if settings[name] is not None}
   layer = layers.SharpenedCosineSimilarity(
-    features, out, window, share_kernels=share_kernels, **arguments, **{**similarity, **own}
+    features, out, window, share_kernels=share_kernels, **arguments, **(similarity | own)
   )
   return layer, _output_shape(layer, shape)
 
