@@ -47,7 +47,7 @@ def separable(first, *widths, padding='VALID'):
 
 
 def compared(first, *widths):
-  """A layer of 3×3, three separable ones, two of them between pools, and one of 4×4 that sees the whole map."""
+  """A layer of 3×3, three separable ones and a depthwise one that sees the whole last map."""
   early, late, last = (
     ({'kind': 'depthwise', 'p_init': 1.0}, {'kind': 'pointwise', 'features': width})
     for width in widths
