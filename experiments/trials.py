@@ -73,6 +73,20 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   }
 
 
+def seeds(first: int, end: int) -> range:
+  """Returns the seeds from --first_seed up to --seeds, exclusive.
+
+  Raises:
+    ValueError: there is none.
+  """
+  if not 0 <= first < end:
+    raise ValueError(
+      f'--first_seed={first} and --seeds={end}: no seed is from {first} on and below {end}; '
+      f'--seeds is where to end, so for one seed it is {max(first, 0) + 1}'
+    )
+  return range(first, end)
+
+
 def add_missing(
   results: pathlib.Path, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]
 ) -> None:

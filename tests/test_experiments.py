@@ -59,7 +59,7 @@ def test_the_search_trains_its_best_trials_longer(load):
 
 def test_the_notation_of_stacks():
   notation = runpy.run_path(str(EXPERIMENTS / 'records' / 'notation.py'))
-  text = 's40x5/2 a d p48 P3/2 d2 p8 s3x1 dS p8 =8 dS4 P4 s9x3v/2+4^2.5 d2x4v^0.9 p8+0.1 h'
+  text = 's40x5/2 a d p48 P3/2 d2 p8 s3x1 dS p8 =8 dS4 P4 s9x3v/2+4^2.5 d2x4v^0.9 p8+0.1 p8+1e-05 h'
   stack = notation['parse'](text)
   assert notation['describe'](stack) == text
   assert stack[0] == {'kind': 'scs', 'features': 40, 'window': 5, 'strides': 2}
@@ -77,6 +77,14 @@ def test_the_notation_of_stacks():
   for wrong in ('s8', 'd0.5', 'pool', 'P', '8', 'dS-1', '=', 'P2^2', 'a+1', 'd+', 'p8^2+1', 'dxv'):
     with pytest.raises(ValueError, match=re.escape(f'a stack has {wrong!r}')):
       notation['parse'](f'd {wrong} h')
+
+
+@pytest.mark.parametrize(('first', 'end'), [(2, 2), (3, 1), (-1, 2), (0, 0)])
+def test_no_seed_is_an_error(first, end, load):
+  seeds = load('trials.py')['seeds']
+  assert list(seeds(2, 4)) == [2, 3]
+  with pytest.raises(ValueError, match=f'--first_seed={first} and --seeds={end}'):
+    seeds(first, end)
 
 
 def test_the_recipe_says_what_two_trials_differ_in():

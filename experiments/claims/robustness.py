@@ -40,6 +40,7 @@ from trials import (  # noqa: E402
   percent,
   read,
   run,
+  seeds,
   with_key,
   write_between,
 )
@@ -212,7 +213,7 @@ def main(_):
   others = [name for name in comparisons(DATA.value) if name != 'SCS']
   check_known('--against', AGAINST.value, others)
   networks = {'data': DATA.value, 'against': AGAINST.value}
-  for seed in range(FIRST.value, SEEDS.value):
+  for seed in seeds(FIRST.value, SEEDS.value):
     key = {**networks, 'seed': seed}
     add_missing(results, key, functools.partial(outcome, images, labels, **key))
   lines = with_key(read(results), networks)

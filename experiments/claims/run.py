@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
-from trials import Trial, add_missing, run  # noqa: E402
+from trials import Trial, add_missing, run, seeds  # noqa: E402
 from variants import BASES, SETS, changes, comparisons, folder_of  # noqa: E402
 
 from scs_jax import models  # noqa: E402
@@ -38,7 +38,7 @@ def main(_):
   if TUNE.value:
     tune(results)
     return
-  for seed in range(FIRST.value, SEEDS.value):
+  for seed in seeds(FIRST.value, SEEDS.value):
     for data in DATA.value:
       for name, (base, change) in comparisons(data).items():
         trial = Trial(f'experiments/claims/config.py:{data}', seed, changes(data, base, change))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from scs_jax.models.scs_net import KINDS
 
-_NUMBER = r'\d+(?:\.\d+)?'
+_NUMBER = r'\d+(?:\.\d+)?(?:e-\d+)?'
 
 
 def parse(text: str) -> tuple[dict, ...]:

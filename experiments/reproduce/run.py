@@ -2,7 +2,7 @@
 
 python experiments/reproduce/run.py --row=mnist_smoke --workdir=DIR
 
-Two processes may share a row: --seeds=3 and --first_seed=3.
+Two processes may share a row of five seeds: --seeds=3 and --first_seed=3.
 """
 
 import dataclasses
@@ -16,10 +16,12 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from rows import ROWS  # noqa: E402
-from trials import Trial, add_missing, run  # noqa: E402
+from trials import Trial, add_missing, run, seeds  # noqa: E402
 
 ROW = flags.DEFINE_multi_enum('row', None, list(ROWS), 'Which; may be given again.', required=True)
-SEEDS = flags.DEFINE_integer('seeds', None, 'Seeds 0 … n - 1; what the row asks for.')
+SEEDS = flags.DEFINE_integer(
+  'seeds', None, 'Seeds up to this one, exclusive; what the row asks for.'
+)
 FIRST = flags.DEFINE_integer('first_seed', 0, 'Where to begin.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', required=True)
 RESULTS = flags.DEFINE_string('results', str(HERE / 'results.jsonl'), 'Gets a line for each run.')
@@ -32,9 +34,11 @@ def answer(row: str, trial: Trial, folder: pathlib.Path) -> dict:
 
 def main(_):
   results = pathlib.Path(RESULTS.value)
-  for name in ROW.value:
+  ends = {name: ROWS[name].seeds if SEEDS.value is None else SEEDS.value for name in ROW.value}
+  asked = {name: seeds(FIRST.value, end) for name, end in ends.items()}
+  for name in asked:
     row = ROWS[name]
-    for seed in range(FIRST.value, SEEDS.value or row.seeds):
+    for seed in asked[name]:
       trial = Trial(row.config, seed, row.changes)
       folder = pathlib.Path(WORKDIR.value, name, f'{seed}')
       # Without the row in the key: one run may answer several rows.
