@@ -27,6 +27,7 @@ RECORDS = (
   ('cifar10', 'CIFAR-10', 0.8, 24_974, 20_000),
   ('cifar10', 'CIFAR-10', 0.9, 103_000, 100_000),
 )
+SEEDS = 5  # that a record needs
 
 
 def records(results: list[dict]) -> str:
@@ -53,7 +54,8 @@ def _cell(found: tuple[int, float, int] | None) -> str:
   if found is None:
     return 'none'
   parameters, accuracy, n = found
-  return f'{parameters:,} parameters, {accuracy:.2%} (median, n = {n})'
+  count = f'{n}' if n >= SEEDS else f'{n} of {SEEDS}'
+  return f'{parameters:,} parameters, {accuracy:.2%} (median, n = {count})'
 
 
 def trials() -> str:
