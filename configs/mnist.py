@@ -28,10 +28,10 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 
-def separable(features, **begin):
-  """A depthwise layer, whose p and q may begin elsewhere, a pointwise one, and their magnitudes."""
+def separable(features, **depthwise):
+  """A depthwise layer, with what differs from the others in it, a pointwise one, and their magnitudes."""
   return (
-    {'kind': 'depthwise', **begin},
+    {'kind': 'depthwise', **depthwise},
     {'kind': 'pointwise', 'features': features},
     {'kind': 'abs'},
   )
@@ -68,7 +68,19 @@ SMALLEST = (
   {'kind': 'depthwise', 'window': 4, 'padding': 'VALID', 'p_init': 1.0},
   {'kind': 'head'},
 )
-STACKS = {'plain': PLAIN, 'separable': SEPARABLE, 'smallest': SMALLEST}
+WHOLE_PATCHES = (
+  {'kind': 'scs', 'features': 6, 'window': 3, 'padding': 'VALID', 'q_init': 2.0},
+  {'kind': 'abs'},
+  {'kind': 'pool'},
+  *separable(10, padding='VALID', p_init=1.0),
+  *separable(11, padding='VALID', p_init=1.0),
+  {'kind': 'pool'},
+  *separable(13, p_init=1.0),
+  {'kind': 'pool'},
+  {'kind': 'depthwise', 'padding': 'VALID', 'p_init': 1.0},  # the whole map, 3×3 by now
+  {'kind': 'head'},
+)
+STACKS = {'plain': PLAIN, 'separable': SEPARABLE, 'smallest': SMALLEST, '883': WHOLE_PATCHES}
 
 
 def get_config(network: str = 'plain') -> ConfigDict:
@@ -143,8 +155,8 @@ def get_config(network: str = 'plain') -> ConfigDict:
   if network == 'separable':
     config.model.q_init = 1.0
     config.total_epochs = 25.0
-  if network == 'smallest':
+  if network in ('smallest', '883'):
     config.model.scale_init = placeholder(float)
     config.optimizer.schedule.peak_learning_rate = 0.05
-    config.total_epochs = 45.0
+    config.total_epochs = 45.0 if network == 'smallest' else 60.0
   return config
