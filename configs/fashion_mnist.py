@@ -15,8 +15,8 @@ layer: 90.1 % after 15 epochs; it takes 60. What did not help there is in experi
 Expected on the test images: 89.8, 90.3 and 90.2 % (means of five seeds), 5 to 7 minutes on one core;
 `:2749` after 30 epochs 90.5 ± 0.2 % (five seeds), in 14 minutes; `:1848` 89.7 % (seed 0), in half an hour;
 `:1842`, the shape of `mnist.py:smallest`, 89.8 ± 0.3 % (five seeds, median 89.99), in 8 minutes, and after 30
-epochs 90.1 ± 0.2 % (four seeds, three of them at or above 90.00), in 15. All runs are in experiments/reproduce,
-these two as `fashion_1842` and `fashion_1842_30`.
+epochs 90.1 ± 0.2 % (five seeds, median 90.01), in 15. All runs are in experiments/reproduce, these two as
+`fashion_1842` and `fashion_1842_30`.
 
 Earlier, on the test images: with batches of 128, 25 epochs, a learning rate of 0.03, 0.05 and 0.05, and the
 output scales in `:2764`, 89.6, 90.5 and 90.6 % (seed 0, one run each), in 16, 15 and 10 minutes on one core.
