@@ -72,19 +72,31 @@ SMALLEST = (
   {'kind': 'depthwise', 'window': 4, 'padding': 'VALID', 'p_init': 1.0},
   {'kind': 'head'},
 )
-WHOLE_PATCHES = (
-  {'kind': 'scs', 'features': 6, 'window': 3, 'padding': 'VALID', 'q_init': 2.0},
-  {'kind': 'abs'},
-  {'kind': 'pool'},
-  *separable(10, padding='VALID', p_init=1.0),
-  *separable(11, padding='VALID', p_init=1.0),
-  {'kind': 'pool'},
-  *separable(13, p_init=1.0),
-  {'kind': 'pool'},
-  {'kind': 'depthwise', 'padding': 'VALID', 'p_init': 1.0},  # the whole map, 3×3 by now
-  {'kind': 'head'},
-)
-STACKS = {'plain': PLAIN, 'separable': SEPARABLE, 'smallest': SMALLEST, '883': WHOLE_PATCHES}
+
+
+def whole_patches(first, one, two, three):
+  """A stack that looks at whole patches until its maps are 9×9, and compares the last, 3×3, as a whole."""
+  return (
+    {'kind': 'scs', 'features': first, 'window': 3, 'padding': 'VALID', 'q_init': 2.0},
+    {'kind': 'abs'},
+    {'kind': 'pool'},
+    *separable(one, padding='VALID', p_init=1.0),
+    *separable(two, padding='VALID', p_init=1.0),
+    {'kind': 'pool'},
+    *separable(three, p_init=1.0),
+    {'kind': 'pool'},
+    {'kind': 'depthwise', 'padding': 'VALID', 'p_init': 1.0},
+    {'kind': 'head'},
+  )
+
+
+STACKS = {
+  'plain': PLAIN,
+  'separable': SEPARABLE,
+  'smallest': SMALLEST,
+  '883': whole_patches(6, 10, 11, 13),
+  'eight': whole_patches(8, 9, 11, 12),
+}
 
 
 def get_config(network: str = 'plain') -> ConfigDict:
@@ -159,7 +171,7 @@ def get_config(network: str = 'plain') -> ConfigDict:
   if network == 'separable':
     config.model.q_init = 1.0
     config.total_epochs = 25.0
-  if network in ('smallest', '883'):
+  if network in ('smallest', '883', 'eight'):
     config.model.scale_init = placeholder(float)
     config.optimizer.schedule.peak_learning_rate = 0.05
     config.total_epochs = 45.0 if network == 'smallest' else 60.0
