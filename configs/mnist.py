@@ -62,32 +62,20 @@ SEPARABLE = (
   {'kind': 'pool', 'window': 7},
   {'kind': 'head'},
 )
-SMALLEST = (
-  {'kind': 'scs', 'features': 6, 'window': 3, 'q_init': 2.0},
-  {'kind': 'abs'},
-  {'kind': 'pool'},
-  *separable(9, p_init=1.0),
-  *separable(10, p_init=1.0),
-  {'kind': 'pool'},
-  *separable(12, p_init=1.0),
-  {'kind': 'pool'},
-  {'kind': 'depthwise', 'window': 4, 'padding': 'VALID', 'p_init': 1.0},
-  {'kind': 'head'},
-)
 
 
-def whole_patches(first, one, two, three):
-  """A stack that looks at whole patches until its maps are 9×9, and compares the last, 3×3, as a whole."""
+def compared(first, one, two, three, *, padding, window):
+  """Three pairs, `padding` in the first half, and a layer that compares the whole last map, `window` wide."""
   return (
-    {'kind': 'scs', 'features': first, 'window': 3, 'padding': 'VALID', 'q_init': 2.0},
+    {'kind': 'scs', 'features': first, 'window': 3, 'padding': padding, 'q_init': 2.0},
     {'kind': 'abs'},
     {'kind': 'pool'},
-    *separable(one, padding='VALID', p_init=1.0),
-    *separable(two, padding='VALID', p_init=1.0),
+    *separable(one, padding=padding, p_init=1.0),
+    *separable(two, padding=padding, p_init=1.0),
     {'kind': 'pool'},
     *separable(three, p_init=1.0),
     {'kind': 'pool'},
-    {'kind': 'depthwise', 'padding': 'VALID', 'p_init': 1.0},
+    {'kind': 'depthwise', 'window': window, 'padding': 'VALID', 'p_init': 1.0},
     {'kind': 'head'},
   )
 
@@ -95,9 +83,9 @@ def whole_patches(first, one, two, three):
 STACKS = {
   'plain': PLAIN,
   'separable': SEPARABLE,
-  'smallest': SMALLEST,
-  '883': whole_patches(6, 10, 11, 13),
-  'eight': whole_patches(8, 9, 11, 12),
+  'smallest': compared(6, 9, 10, 12, padding='SAME', window=4),
+  '883': compared(6, 10, 11, 13, padding='VALID', window=3),
+  'eight': compared(8, 9, 11, 12, padding='VALID', window=3),
 }
 
 

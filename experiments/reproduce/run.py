@@ -34,11 +34,13 @@ def answer(row: str, trial: Trial, folder: pathlib.Path) -> dict:
 
 def main(_):
   results = pathlib.Path(RESULTS.value)
-  ends = {name: ROWS[name].seeds if SEEDS.value is None else SEEDS.value for name in ROW.value}
-  asked = {name: seeds(FIRST.value, end) for name, end in ends.items()}
-  for name in asked:
+  asked = {
+    name: seeds(FIRST.value, ROWS[name].seeds if SEEDS.value is None else SEEDS.value)
+    for name in ROW.value
+  }  # all of them before the first run, so that a wrong flag costs none
+  for name, numbers in asked.items():
     row = ROWS[name]
-    for seed in asked[name]:
+    for seed in numbers:
       trial = Trial(row.config, seed, row.changes)
       folder = pathlib.Path(WORKDIR.value, name, f'{seed}')
       # Without the row in the key: one run may answer several rows.
