@@ -1,8 +1,11 @@
 """Eight CPU devices for every test, and JAX's strictest arithmetic where it can be had."""
 
+import atexit
 import os
 import pathlib
+import shutil
 import sys
+import tempfile
 
 import jax
 import pytest
@@ -11,6 +14,16 @@ os.environ.setdefault('PJRT_NPROC', '16')  # spare threads, as sharding.use_cpu_
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+# Programs that take long to compile are compiled once for all tests, their processes and those they start.
+# The first of these processes makes the folder, which begins empty and goes with it.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  compiled = tempfile.mkdtemp(prefix='compiled-')
+  atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = compiled
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
+  jax.config.update('jax_compilation_cache_dir', compiled)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # so that tests share oracles.py
 
