@@ -28,9 +28,8 @@ def describe(stack: Iterable[Mapping]) -> str:
 def recipe(config) -> dict[str, str]:
   """Returns the network and the recipe of a config in words, to be logged: configs move on."""
   model, augment = config.model, config.augment
-  words = [
-    f'q {model.q_init:g}' + ('' if model.kernel_q is None else f' ({model.kernel_q:g} of kernels)'),
-    f'p {model.p_mode} from {model.p_init:g}', f'scale {model.scale_init}',
+  network, words = _stack(model) if 'stack' in model else _architecture(model)
+  words += [
     f'batch {config.batch_size}', f'rate {config.optimizer.schedule.peak_learning_rate:g}',
     f'shift {augment.shift}', f'EMA {config.ema_decay:g}',
   ]  # fmt: skip
@@ -42,7 +41,23 @@ def recipe(config) -> dict[str, str]:
   ]
   words += [] if tuple(augment.scale) == (1, 1) else ['size {:g} to {:g}'.format(*augment.scale)]
   words += [f'labels smoothed by {config.label_smoothing:g}'] if config.label_smoothing else []
-  return {'network': describe(model.stack), 'recipe': ', '.join(words)}
+  return {'network': network, 'recipe': ', '.join(words)}
+
+
+def _stack(model) -> tuple[str, list[str]]:
+  kernel_q = '' if model.kernel_q is None else f' ({model.kernel_q:g} of kernels)'
+  return describe(model.stack), [
+    f'q {model.q_init:g}{kernel_q}', f'p {model.p_mode} from {model.p_init:g}', f'scale {model.scale_init}'
+  ]  # fmt: skip
+
+
+def _architecture(model) -> tuple[str, list[str]]:
+  """For what models.build knows by name: its sizes, each with its name."""
+  similarity = ('name', 'variant', 'dtype', 'output', 'q_init', 'p_init')
+  sizes = [f'{name} {x}' for name, x in model.items() if name not in similarity]
+  return ', '.join([model.name, *sizes]), [
+    f'q {model.q_init:g}', f'p from {model.p_init:g}', f'output {model.output}'
+  ]  # fmt: skip
 
 
 def _parse_word(word: str) -> dict:
