@@ -96,3 +96,8 @@ def test_the_recipe_says_what_two_trials_differ_in():
   config.label_smoothing = 0.05
   more = ', cutout 6, size 0.9 to 1.1, labels smoothed by 0.05'
   assert recipe(config)['recipe'] == words + more
+  assert recipe(load_config('cifar10', 'convmixer256_8')) == {
+    'network': 'convmixer, depth 8, patch 2, width 256, window 5',
+    'recipe': 'q 0.001, p from 1.25, output unit, batch 128, rate 0.002, shift 4, EMA 0.999, flips',
+  }
+  assert 'EMA' not in recipe(load_config('cifar10', ''))['recipe']  # it has none

@@ -31,8 +31,9 @@ def recipe(config) -> dict[str, str]:
   network, words = _stack(model) if 'stack' in model else _architecture(model)
   words += [
     f'batch {config.batch_size}', f'rate {config.optimizer.schedule.peak_learning_rate:g}',
-    f'shift {augment.shift}', f'EMA {config.ema_decay:g}',
+    f'shift {augment.shift}',
   ]  # fmt: skip
+  words += [f'EMA {config.ema_decay:g}'] if config.ema_decay else []
   words += ['flips'] if augment.flip else []
   words += [
     f'{name} {augment[name]:g}'
