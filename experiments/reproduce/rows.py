@@ -104,7 +104,8 @@ ROWS = {
   'cifar10_281311': Row('CIFAR-10 89.9 %', 'Rohrer', 0.899, 281_311, 'configs/cifar10.py:resnet20', 1,
                         recipe='ours, 24 epochs', theirs=1_207_825),
   'cifar10_281311_60': Row('CIFAR-10 89.9 %', 'Rohrer', 0.899, 281_311, 'configs/cifar10.py:resnet20', 1,
-                           {'total_epochs': 60.0}, 'ours, 60 epochs', theirs=1_207_825),
+                           {'total_epochs': 60.0, 'batch_size': 32, 'optimizer.schedule.peak_learning_rate': 0.01},
+                           'ours, 60 epochs, batches of 32', theirs=1_207_825),
   'cifar10_1251284': Row('CIFAR-10 91.3 %', 'Rohrer', 0.913, 1_251_284,
                          'configs/cifar10.py:hukkelas_residual', 1, recipe='ours, 24 epochs'),
 }  # fmt: skip
