@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-from etils import epath
 from flax import nnx
 
 from scs_jax import data, losses, metrics, models, optim, pictures, sharding
@@ -26,7 +25,7 @@ from scs_jax.metric_log import MetricLog, Rate
 from scs_jax.spelling import check_known
 from scs_jax.stopping import StopRequest
 from scs_jax.watchdog import Watchdog
-from scs_jax.workdir import check_present, check_same_run, claim, holds_run, is_bucket
+from scs_jax.workdir import check_present, check_same_run, claim, folder, holds_run, is_bucket
 
 State = dict[str, Any]  # params, statistics, optimizer and, if it is on, ema
 Batch = dict[str, jax.Array]
@@ -190,7 +189,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   evaluate = _make_evaluate(graph, objective, mesh, shardings, eval_set, config.eval_batch_size)
 
   # ---------------------------------------------------------------------------------- Restore
-  workdir = epath.Path(workdir)
+  workdir = folder(workdir)
   with (
     claim(workdir, config, MAY_CHANGE),
     Checkpoints(
@@ -364,7 +363,7 @@ def trained_model(
 
 def _restore(config, workdir, step, mesh):
   """Returns the model's structure, shardings, checkpoint and evaluation set; writes nothing."""
-  workdir = epath.Path(workdir)
+  workdir = folder(workdir)
   if not holds_run(workdir):
     raise ValueError(f'--workdir {workdir} holds no run: train first')
   check_same_run(workdir, config, MAY_CHANGE)

@@ -16,6 +16,15 @@ class WorkdirError(RuntimeError):
   """The folder of a run is in use, or went away."""
 
 
+def folder(workdir: str | os.PathLike) -> epath.Path:
+  """Returns the folder `workdir`; raises ValueError if it is empty, which would be the current one."""
+  if not os.fspath(workdir):
+    raise ValueError(
+      "--workdir is '', as an unset variable leaves it: name a folder, or say . for the current one"
+    )
+  return epath.Path(workdir)
+
+
 @contextlib.contextmanager
 def claim(
   path: epath.Path, config: ml_collections.ConfigDict, may_change: Sequence[str]

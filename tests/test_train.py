@@ -311,6 +311,14 @@ def test_bad_configs_are_refused(tmp_path, key, value, message):
   assert not (tmp_path / 'run' / 'config.json').exists()  # a refused config claims no workdir
 
 
+def test_an_empty_workdir_is_refused_instead_of_the_current_one(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for use in train.train_and_evaluate, train.evaluate_checkpoint, train.trained_model:
+    with pytest.raises(ValueError, match=r"--workdir is ''.*unset variable"):
+      use(small_config(), '')
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(ValueError, match=r'workdir .*file.* cannot be written'):

@@ -30,6 +30,9 @@ _COMMAND_LINE = {
   'network that is not in cifar10.py': (
     ('--config=configs/cifar10.py:resnet21', '--workdir=DIR'), ('resnet21', 'resnet20'),
   ),
+  'workdir of an unset variable': (
+    ('--config=configs/quickstart.py', '--workdir='), ("--workdir is ''", 'name a folder'),
+  ),
   'workdir under a file': (
     ('--config=configs/quickstart.py', '--workdir=/dev/null/run'), ('/dev/null/run', 'written'),
   ),
