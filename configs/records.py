@@ -26,7 +26,7 @@ pool instead of the stride: behind after four epochs and half as fast.
 three times, and a depthwise layer of 4×4 compares the whole last map. p begins at 1 in depthwise layers and is
 one for each layer. On the last 5,000 training images, eight epochs, seed 0 (single runs): 79.6 % with the shape of
 `cifar10_84`, 81.4 % with a pool instead of the stride and as many parameters, 83.1 % with a pair at full size
-and 88,502 (`v1`, `v3` and `v6` of experiments/records).
+and 88,488 (`v1`, `v3` and `v6` of experiments/records).
 
 Shifts by up to two pixels came after the first run on all training images: with flips only, 40 epochs
 overfit (78.2 % on the test images, seed 0; by epoch 30 about 83 % of the training images were right).

@@ -1,5 +1,6 @@
 """Trains a config and keeps what came of it: what the experiments that train networks share."""
 
+import ast
 import contextlib
 import dataclasses
 import datetime
@@ -85,6 +86,21 @@ def seeds(first: int, end: int) -> range:
       f'--seeds is where to end, so for one seed it is {max(first, 0) + 1}'
     )
   return range(first, end)
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+  """Returns the key and the value of a --change=KEY=VALUE: a Python literal, or else a word.
+
+  Raises:
+    ValueError: it has no '='.
+  """
+  key, equals, value = text.partition('=')
+  if not equals:
+    raise ValueError(f'--change={text}: it must be KEY=VALUE')
+  try:
+    return key, ast.literal_eval(value)
+  except (SyntaxError, ValueError):  # a word, such as shared
+    return key, value
 
 
 def add_missing(

@@ -191,7 +191,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
   # ---------------------------------------------------------------------------------- Restore
   workdir = folder(workdir)
   with (
-    claim(workdir, config, MAY_CHANGE),
+    claim(workdir, config.to_json_best_effort(indent=2), MAY_CHANGE),
     Checkpoints(
       workdir / 'checkpoints',
       keep_latest=config.keep_latest,
@@ -334,6 +334,7 @@ def evaluate_checkpoint(
 
   Raises:
     ValueError: the workdir holds no checkpoint, or a run of another config.
+    scs_jax.checkpoint.CheckpointError: the checkpoint asked for is damaged, or none is intact.
   """
   mesh = sharding.make_mesh(**config.mesh)
   graph, shardings, restored, eval_set = _restore(config, workdir, step, mesh)
@@ -353,8 +354,14 @@ def trained_model(
 
   The parameters are the averaged ones if the run has them: those that were evaluated.
 
+  Args:
+    config: that of the run.
+    workdir: that of the run.
+    step: of the checkpoint; None is the newest.
+
   Raises:
     ValueError: the workdir holds no checkpoint, or a run of another config.
+    scs_jax.checkpoint.CheckpointError: the checkpoint asked for is damaged, or none is intact.
   """
   mesh = sharding.make_mesh(**config.mesh)
   graph, _, restored, _ = _restore(config, workdir, step, mesh)
@@ -366,7 +373,7 @@ def _restore(config, workdir, step, mesh):
   workdir = folder(workdir)
   if not holds_run(workdir):
     raise ValueError(f'--workdir {workdir} holds no run: train first')
-  check_same_run(workdir, config, MAY_CHANGE)
+  check_same_run(workdir, config.to_json_best_effort(), MAY_CHANGE)
   train_set, eval_set = _load(config)
   optimizer = optim.make(1, **config.optimizer.to_dict())  # for the shape of its state only
   graph, make_state = _make_model(config, train_set, optimizer)

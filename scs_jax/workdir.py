@@ -8,7 +8,6 @@ import socket
 from collections.abc import Iterator, Sequence
 
 import jax
-import ml_collections
 from etils import epath
 
 
@@ -26,9 +25,7 @@ def folder(workdir: str | os.PathLike) -> epath.Path:
 
 
 @contextlib.contextmanager
-def claim(
-  path: epath.Path, config: ml_collections.ConfigDict, may_change: Sequence[str]
-) -> Iterator[None]:
+def claim(path: epath.Path, config: str, may_change: Sequence[str]) -> Iterator[None]:
   """Makes `path` the home of this run while the context lasts.
 
   Writes `config.json` on the first start. On a file system with locks, `lock` is held by process
@@ -37,7 +34,7 @@ def claim(
 
   Args:
     path: of the run, local or `gs://`.
-    config: of the run.
+    config: of the run, as JSON.
     may_change: first words of the keys in which this start may differ from the first.
 
   Raises:
@@ -52,7 +49,7 @@ def claim(
       # It must appear whole, because another process may be looking whether it is there: objects
       # do, files are renamed into place.
       draft = path / ('config.json' if is_bucket(path) else 'config.json.draft')
-      draft.write_text(config.to_json_best_effort(indent=2) + '\n')
+      draft.write_text(config + '\n')
       if not is_bucket(path):
         draft.rename(path / 'config.json')
     except OSError as error:
@@ -100,11 +97,9 @@ def check_present(path: epath.Path) -> None:
     )
 
 
-def check_same_run(
-  path: epath.Path, config: ml_collections.ConfigDict, may_change: Sequence[str]
-) -> None:
-  """Raises ValueError if `path` holds a run of another config."""
-  ours = _flat(json.loads(config.to_json_best_effort()))
+def check_same_run(path: epath.Path, config: str, may_change: Sequence[str]) -> None:
+  """Raises ValueError if `path` holds a run of another config than this, which is JSON."""
+  ours = _flat(json.loads(config))
   try:
     theirs = _flat(json.loads((path / 'config.json').read_text()))
   except ValueError as error:

@@ -42,7 +42,7 @@ ONLY_IN = {
   'tensorflow_datasets': {'data'},
   'grain': {'data'},
   'mlxtend': {'data'},
-  'ml_collections': {'train', 'main', 'workdir'},
+  'ml_collections': {'train', 'main'},
   'matplotlib': {'pictures'},
   'tensorflow': set(),
 }

@@ -233,12 +233,12 @@ def main(_):
 
 def draw(curves: list[dict[str, list[float]]], pair: tuple[str, str]) -> None:
   """Draws how the loss grows along an attack: a plateau at once would mean hidden gradients."""
-  figure, axes = plt.subplots(figsize=(5, 3.2), layout='constrained')
+  figure, axes = plt.subplots(figsize=(5, 3.8), layout='constrained')
   for i, name in enumerate(pair):
     for n, course in enumerate(curves):
       axes.plot(course[name], color=f'C{i}', label=None if n else name)
   axes.set(xlabel='steps of PGD', ylabel='mean loss', title=f'ℓ∞ {round(255 * CHECKED)}/255')
-  axes.legend(loc='center right')
+  figure.legend(loc='outside upper center', ncols=2, frameon=False)
   other = re.sub(r'\W+', '_', pair[1])
   figure.savefig(HERE / f'robustness_{DATA.value}_{other}.png', dpi=150)
 

@@ -39,7 +39,7 @@ CASES = {
 
 SHOWN = {  # color and line of the pictures
   'plain, p = 2, q = 0.1': ('#b2182b', '-'),
-  'plain, p = 2, q = 0.001': ('#ef8a62', '-'),
+  'plain, p = 2, q = 0.001': ('#ef8a62', ':'),
   'plain, unit output, p = 2, q = 0.001': ('#67a9cf', '-'),
   'plain, unit output, p = 1.25, q = 0.001': ('#2166ac', '-'),
   'shortcuts, p = 2, q = 0.001': ('#ef8a62', '--'),

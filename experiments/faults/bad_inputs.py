@@ -75,9 +75,11 @@ _DATA = {
   'empty split': (_set(data__train_split='train[:0]'), ('empty',)),
   'split beyond the end': (_set(data__eval_split='test[5000:]'), ('test[5000:]',)),
   'negative seed': (_set(seed=-1), ('seed', '-1')),
-  'shift of the whole image': (_set(augment__shift=-1), ('shift', '-1')),
+  'negative shift': (_set(augment__shift=-1), ('shift', '-1')),
   'negative rotation': (_set(augment__rotate=-5.0), ('rotate', '-5')),
-  'cutout larger than the image': (_set(augment__cutout=-3), ('cutout', '-3')),
+  'negative cutout': (_set(augment__cutout=-3), ('cutout', '-3')),
+  'shift of the whole image': (_set(augment__shift=28), ('shift', '28')),
+  'cutout larger than the image': (_set(augment__cutout=29), ('cutout', '29')),
 }
 _OPS = {
   'three dimensions': (_op('f(x[0], k)'), ('x', '(8, 8, 3)')),

@@ -3,7 +3,7 @@
 python experiments/pod_compile/run.py                 every row; writes results.json
 python experiments/pod_compile/run.py --row=v5e:2x2,data,scs
 
-Needs the extra `tpu` (libtpu) and no TPU. A row takes ten minutes of one core to compile.
+Needs the extra `tpu` (libtpu) and no TPU. A row takes 3 to 50 minutes of one core to compile.
 """
 
 import collections

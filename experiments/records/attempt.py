@@ -7,7 +7,6 @@ The notation is that of notation.py. Without --stack the network is the config's
 `a` before each pool. The last 5,000 training images are held out.
 """
 
-import ast
 import dataclasses
 import functools
 import operator
@@ -21,7 +20,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from held_out import outcome, splits  # noqa: E402
 from notation import parse  # noqa: E402
-from trials import Trial, add_missing  # noqa: E402
+from trials import Trial, add_missing, parse_change  # noqa: E402
 
 NAME = flags.DEFINE_string('name', None, 'Of the line and of the folder.', required=True)
 CONFIG = flags.DEFINE_string('config', None, 'File, with its argument.', required=True)
@@ -36,7 +35,7 @@ RESULTS = flags.DEFINE_string('results', str(HERE / 'trials.jsonl'), 'Gets a lin
 def trial() -> Trial:
   """Returns what the flags ask for."""
   whole = Trial(CONFIG.value, SEED.value).load()
-  changes = dict(map(_split, CHANGE.value))
+  changes = dict(map(parse_change, CHANGE.value))
   for key in changes:
     try:
       operator.attrgetter(key)(whole)
@@ -52,16 +51,6 @@ def trial() -> Trial:
       for part in ([{'kind': 'abs'}] if layer['kind'] == 'pool' else []) + [layer]
     )
   return Trial(CONFIG.value, SEED.value, {**splits(whole.data.name), **changes})
-
-
-def _split(change: str) -> tuple[str, object]:
-  key, equals, value = change.partition('=')
-  if not equals:
-    raise ValueError(f'--change={change}: it must be KEY=VALUE')
-  try:
-    return key, ast.literal_eval(value)
-  except (SyntaxError, ValueError):  # a word, such as shared
-    return key, value
 
 
 def main(_):

@@ -5,7 +5,6 @@ python experiments/zoo/accuracy.py --network=resnet20,variant=conv --seeds=3 --w
 python experiments/zoo/accuracy.py --network=cct2 --change=model.attend=False --workdir=DIR
 """
 
-import ast
 import dataclasses
 import functools
 import pathlib
@@ -16,7 +15,7 @@ from absl import app, flags
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from trials import Trial, add_missing, run  # noqa: E402
+from trials import Trial, add_missing, parse_change, run  # noqa: E402
 
 NETWORK = flags.DEFINE_string('network', None, 'The argument of the config.', required=True)
 CHANGE = flags.DEFINE_multi_string(
@@ -29,10 +28,7 @@ RESULTS = flags.DEFINE_string('results', str(HERE / 'accuracy.jsonl'), 'Gets a l
 
 def main(_):
   results = pathlib.Path(RESULTS.value)
-  changes = {}
-  for change in CHANGE.value:
-    key, _, value = change.partition('=')
-    changes[key] = ast.literal_eval(value)
+  changes = dict(map(parse_change, CHANGE.value))
   for seed in range(SEEDS.value):
     trial = Trial(f'configs/cifar10.py:{NETWORK.value}', seed, changes)
     if (objective := trial.load().objective) != 'classification':

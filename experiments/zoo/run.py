@@ -16,7 +16,16 @@ import time
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent), str(HERE.parent / 'speed')]
 
-from trials import ROOT, Trial, origin, parameters, percent, read, write_between  # noqa: E402
+from trials import (  # noqa: E402
+  ROOT,
+  Trial,
+  origin,
+  parameters,
+  percent,
+  read,
+  with_key,
+  write_between,
+)  # fmt: skip
 
 from scs_jax import sharding  # noqa: E402
 
@@ -58,19 +67,24 @@ def measure(name: str, variant: str) -> dict:
 
 
 def table(results: dict, trained: list[dict]) -> str:
-  """Returns the table in Markdown, with the accuracies that accuracy.py has measured."""
+  """Returns the table in Markdown, with the accuracies on the test images of the longest runs there are."""
   rows = [
     '| network | parameters | flops an image | images/s, SCS | images/s, twin | accuracy |',
     '|---|---|---|---|---|---|',
   ]
   for name, row in results.items():
     scs, twin = row['scs'], row['conv']
-    lines = [line for line in trained if line['config'] == f'configs/cifar10.py:{name}']
-    lines = [line for line in lines if set(line['changes']) <= {'total_epochs'}]
+    lines = [
+      line
+      for line in trained
+      if _network(line['config']) == name
+      and line['evaluated_on'] == 'cifar10 test'
+      and not any(key.startswith('model.') for key in line['changes'])
+    ]
     longest = max((line['epochs'] for line in lines), default=0)
     # The average is for the config's own length, and of little use after less.
     shown = [
-      line['last_parameters'] if line['changes'] else line
+      line.get('last_parameters', line) if line['changes'] else line
       for line in lines
       if line['epochs'] == longest
     ]
@@ -80,6 +94,11 @@ def table(results: dict, trained: list[dict]) -> str:
       f'| {scs["images_per_second"]:.0f} | {twin["images_per_second"]:.0f} | {accuracy} |'
     )
   return '\n'.join(rows)
+
+
+def _network(config: str) -> str:
+  """Returns the name in a config such as 'configs/cifar10.py:resnet20'; without one it is the first."""
+  return config.removeprefix('configs/cifar10.py').removeprefix(':') or 'three_layers'
 
 
 def table_of_runs(trained: list[dict]) -> str:
@@ -126,7 +145,12 @@ def main() -> None:
       results = {name: results[name] for name in names if name in results}
       RESULTS.write_text(json.dumps(results, indent=1) + '\n')
   trained = read(HERE / 'accuracy.jsonl')
-  write_between(ROOT / 'README.md', 'zoo', table(results, trained))
+  elsewhere = [
+    line
+    for line in read(ROOT / 'experiments' / 'reproduce' / 'results.jsonl')
+    if not with_key(trained, {key: line[key] for key in ('config', 'seed', 'changes')})
+  ]
+  write_between(ROOT / 'README.md', 'zoo', table(results, trained + elsewhere))
   write_between(HERE / 'README.md', 'runs', table_of_runs(trained))
 
 

@@ -45,7 +45,7 @@ def shift(keys: jax.Array, images: jax.Array, *, pixels: int) -> jax.Array:
   _check_pixels('pixels', pixels)
   if pixels >= min(images.shape[1:3]):
     raise ValueError(
-      f'pixels={pixels} must be below the height and width of the images, {images.shape[1:3]}'
+      f'a shift of pixels={pixels} must be below the height and width of the images, {images.shape[1:3]}'
     )
 
   def shift_one(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -119,7 +119,7 @@ def cutout(keys: jax.Array, images: jax.Array, *, size: int) -> jax.Array:
   _check_pixels('size', size)
   if size > min(images.shape[1:3]):
     raise ValueError(
-      f'size={size} must be at most the height and width of the images, {images.shape[1:3]}'
+      f'a cutout of size={size} must be at most the height and width of the images, {images.shape[1:3]}'
     )
 
   def cutout_one(key: jax.Array, image: jax.Array) -> jax.Array:

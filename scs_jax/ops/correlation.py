@@ -151,6 +151,7 @@ def _shift_for_x(x, kernel, *, window, **settings):
 
 def _shift_for_kernel(x, kernel, *, window, groups, precision, dtype):
   """As `_shift`; transposed, it is what XLA:CPU is good at."""
+  del groups
   depth, out = kernel.shape[-2:]
   pairs = zip(windows.shifts(x, window), _taps(kernel), strict=True)
   if depth > 1:  # products of two dimensions
