@@ -1,7 +1,7 @@
 """The networks of the SCS gallery, by name: --config=configs/gallery.py:NAME.
 
 Architectures and recipes are those published in 2022 by Brandon Rohrer, Raphael Pisoni and Håkon
-Hukkelås; names are the published ones, where they give a count that is the published count. Three
+Hukkelås; names are the published ones, where they give a count that is the published count. Five
 differ from ours by parameters that were counted but never used, or left out:
 
     name                published   parameters   published accuracy
@@ -9,8 +9,8 @@ differ from ours by parameters that were counted but never used, or left out:
     cifar10_80_37086    37,086      36,862       80 %     (224 unused biases)
     cifar10_80_47643    47,643      47,653       80 %     (10 biases of the head left out)
     cifar10_18_4        68.1k       68,029       81.6 %
-    cifar10_15_9        95.3k       113,741      84.1 %
-    fashion_90_7659     7,659       7,669        90 %
+    cifar10_15_9        95.3k       113,741      84.1 %   (the head counted with 16 inputs for 160)
+    fashion_90_7659     7,659       7,669        90 %     (10 biases of the head left out)
     fashion_90_3423     3,423       3,423        90 %
     fashion_90_2764     2,764       2,764        90 %
     mnist_smoke         1,233       1,233        93.84 % after 3 epochs

@@ -39,7 +39,7 @@ CASES = {
 
 SHOWN = {  # color and line of the pictures
   'plain, p = 2, q = 0.1': ('#b2182b', '-'),
-  'plain, p = 2, q = 0.001': ('#ef8a62', ':'),
+  'plain, p = 2, q = 0.001': ('#b2182b', ':'),  # in front of the one of unit output
   'plain, unit output, p = 2, q = 0.001': ('#67a9cf', '-'),
   'plain, unit output, p = 1.25, q = 0.001': ('#2166ac', '-'),
   'shortcuts, p = 2, q = 0.001': ('#ef8a62', '--'),
@@ -169,7 +169,8 @@ def draw(results, path):
     for name, (color, style) in SHOWN.items():
       values = np.maximum(results[name][quantity], 1e-30)
       axes.semilogy(range(1, DEPTH + 1), values / values[0 if quantity == 'activations' else -1],
-                    color=color, linestyle=style, label=name)  # fmt: skip
+                    color=color, linestyle=style, label=name,
+                    zorder=3 if style == ':' else 2)  # fmt: skip
     axes.set_ylim(1e-5, 1e5)
     axes.set_xlabel('layer')
   panels[0].set_title('activations, relative to the first layer')
