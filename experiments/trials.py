@@ -137,13 +137,17 @@ def _examples(config, split: str):
 
 def origin() -> dict[str, Any]:
   """Returns the commit, the machine and the versions that a result is from."""
+  import jax  # late, because `run` sets the devices first
+
+  device = jax.devices()[0]
+  chips = '' if device.platform == 'cpu' else f'{jax.device_count()} {device.device_kind}, '
   git = lambda *words: subprocess.run(
     ['git', *words], capture_output=True, text=True, cwd=ROOT
   ).stdout.strip()
   changed = '+' if git('status', '--porcelain', '--untracked-files=no', 'scs_jax') else ''
   return {
     'commit': git('rev-parse', '--short', 'HEAD') + changed,
-    'machine': f'{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()})',
+    'machine': f'{chips}{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()})',
     'versions': {
       'python': platform.python_version(),
       **{name: metadata.version(name) for name in ('jax', 'flax', 'optax', 'numpy')},
