@@ -1,12 +1,16 @@
-"""Every script of experiments/ still finds what it imports."""
+"""Every script of experiments/ still finds what it imports, and its small parts do what they say."""
 
 import re
 import runpy
 import sys
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 from config_files import FOLDER, load_config
+
+from scs_jax.data import sources
 
 EXPERIMENTS = FOLDER.parent / 'experiments'
 SCRIPTS = [str(p.relative_to(EXPERIMENTS)) for p in sorted(EXPERIMENTS.glob('*/*.py'))]
@@ -101,3 +105,21 @@ def test_the_recipe_says_what_two_trials_differ_in():
     'recipe': 'q 0.001, p from 1.25, output unit, batch 128, rate 0.002, shift 4, EMA 0.999, flips',
   }
   assert 'EMA' not in recipe(load_config('cifar10', ''))['recipe']  # it has none
+
+
+def test_an_image_and_its_mirror_image_vote_together(load):
+  """A network that looks for brightness on the left alone is right about one of the two."""
+  images = np.zeros((3, 2, 4, 1), np.uint8)
+  images[0, :, 0], images[1, :, 3] = 200, 200
+  left = lambda x, train: jnp.stack([x[:, :, :2].sum((1, 2, 3)), jnp.full(len(x), 0.5)], -1)
+  examples = sources.Examples(images, np.array([0, 0, 1], np.int32), 2)
+  assert load('reproduce/mirrored.py')['accuracy'](left, examples) == 1.0
+  assert (left(images / 255, train=False).argmax(-1) == examples.labels).mean() < 1
+
+
+def test_a_row_shows_what_it_measures(load):
+  rows = load('reproduce/rows.py')
+  row = rows['Row']('claim', 'Rohrer', 0.9, 7, 'configs/mnist.py', 2, measure='mirrored_accuracy')
+  line = {'config': 'configs/mnist.py', 'changes': {}, 'accuracy': 0.5}
+  results = [{**line, 'seed': 0}, {**line, 'seed': 1, 'mirrored_accuracy': 0.75}]
+  assert [found['accuracy'] for found in rows['lines_of'](row, results)] == [0.75]

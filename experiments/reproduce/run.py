@@ -28,8 +28,19 @@ RESULTS = flags.DEFINE_string('results', str(HERE / 'results.jsonl'), 'Gets a li
 
 
 def answer(row: str, trial: Trial, folder: pathlib.Path) -> dict:
-  """Trains, and names the row that asked first."""
-  return {'row': row, **run(trial, folder)}
+  """Trains, and names the row that asked first; what was trained with flips is also mirrored to test it."""
+  result = {'row': row, **run(trial, folder)}
+  config = trial.load()
+  if config.augment.flip:
+    import mirrored  # after the run, which sets the devices
+
+    from scs_jax import train
+    from scs_jax.data import sources
+
+    model = train.trained_model(config, str(folder))
+    examples = sources.load(config.data.name, config.data.eval_split, data_dir=config.data.data_dir)
+    result['mirrored_accuracy'] = mirrored.accuracy(model, examples)
+  return result
 
 
 def main(_):
