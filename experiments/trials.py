@@ -61,14 +61,20 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   rate = statistics.median(
     e['train/images_per_second'] for e in evaluations if 'train/images_per_second' in e
   )
+  seconds = evaluations[-1]['step'] * config.batch_size / rate
+  return result(trial, config, evaluations[-1]['val/accuracy'], rate, seconds)
+
+
+def result(trial: Trial, config, accuracy: float, rate: float, seconds: float) -> dict[str, Any]:
+  """Returns the line of a run of `trial`, which trained at `rate` images/s for `seconds`."""
   return {
     **dataclasses.asdict(trial),
-    'accuracy': evaluations[-1]['val/accuracy'],
+    'accuracy': accuracy,
     'evaluated_on': f'{config.data.name} {config.data.eval_split}',
     'parameters': parameters(config),
     'epochs': config.total_epochs,
     'images_per_second': round(rate),
-    'training_seconds': round(evaluations[-1]['step'] * config.batch_size / rate),
+    'training_seconds': round(seconds),
     'date': datetime.date.today().isoformat(),
     **origin(),
   }
