@@ -4,12 +4,15 @@ import re
 import runpy
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
 from config_files import FOLDER, load_config
+from flax import nnx
 
+from scs_jax import train
 from scs_jax.data import sources
 
 EXPERIMENTS = FOLDER.parent / 'experiments'
@@ -115,6 +118,30 @@ def test_an_image_and_its_mirror_image_vote_together(load):
   examples = sources.Examples(images, np.array([0, 0, 1], np.int32), 2)
   assert load('reproduce/mirrored.py')['accuracy'](left, examples) == 1.0
   assert (left(images / 255, train=False).argmax(-1) == examples.labels).mean() < 1
+
+
+def test_one_program_trains_as_the_loop_does(load, tmp_path):
+  """Order, augmentation, schedule and average included; the loop's eight devices round otherwise."""
+  run = load('reproduce/on_device.py')['run']
+  changes = {'data.name': 'fake', 'total_epochs': 1.1, 'batch_size': 32, 'ema_decay': 0.9,
+             'augment.flip': True, 'augment.shift': 2, 'augment.cutout': 4}  # fmt: skip
+  trial = sys.modules['trials'].Trial('configs/gallery.py:mnist_smoke', 3, changes)
+  config, home = trial.load(), tmp_path / 'one'
+  line = run(trial, home)
+  loop = train.train_and_evaluate(config, str(tmp_path / 'loop'))
+  evaluated = train.evaluate_checkpoint(config, str(home))
+  assert evaluated == {
+    'step': 18,
+    'val/accuracy': line['accuracy'],
+    'val/loss': pytest.approx(loop['val/loss'], 1e-4),
+  }
+  one, other = (
+    nnx.to_pure_dict(nnx.state(train.trained_model(config, str(path)), nnx.Param))
+    for path in (home, tmp_path / 'loop')
+  )
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), one, other)
+  with pytest.raises(SystemExit, match='holds a run'):
+    run(trial, home)
 
 
 def test_a_row_shows_what_it_measures(load):

@@ -1,72 +1,84 @@
-"""Trains rows as run.py does, but with the images and the whole loop on one accelerator.
-
-python experiments/reproduce/on_device.py --row=cifar10_99254_cutout --workdir=DIR
+"""Trains a row with the images and the whole loop on one accelerator: run.py --on_device.
 
 A GPU takes less than a millisecond for a step of these small networks; to start its kernels from the
-host takes longer. Here all steps of a run are one program. Batches, random numbers and steps are those
-of scs_jax.train; so is the checkpoint that is left in the workdir, after the last step and no earlier:
-a run that is stopped begins again.
+host takes longer. Here all steps of a run are one program. Examples, random numbers and steps are those
+of scs_jax.train, and so is the checkpoint that it leaves: after the last step and no earlier.
 """
 
-import dataclasses
 import functools
 import pathlib
 import sys
 import time
+from typing import Any
 
-from absl import app, flags
+import jax
+import numpy as np
+from flax import nnx
 
-HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+sys.path[:0] = [str(pathlib.Path(__file__).parent.parent)]
 
-import jax  # noqa: E402
-import mirrored  # noqa: E402
-import numpy as np  # noqa: E402
-from flax import nnx  # noqa: E402
-from rows import ROWS  # noqa: E402
-from trials import Trial, add_missing, result, seeds  # noqa: E402
+from trials import Trial, result  # noqa: E402
 
 from scs_jax import data, losses, metrics, models, optim, train  # noqa: E402
 from scs_jax.checkpoint import Checkpoints  # noqa: E402
 from scs_jax.data import augment, batches, sources  # noqa: E402
 from scs_jax.workdir import claim, folder, holds_run  # noqa: E402
 
-ROW = flags.DEFINE_multi_enum('row', None, list(ROWS), 'Which; may be given again.', required=True)
-SEEDS = flags.DEFINE_integer(
-  'seeds', None, 'Seeds up to this one, exclusive; what the row asks for.'
-)
-FIRST = flags.DEFINE_integer('first_seed', 0, 'Where to begin.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', required=True)
-RESULTS = flags.DEFINE_string('results', str(HERE / 'results.jsonl'), 'Gets a line for each run.')
+
+def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
+  """Trains, evaluates and saves; returns what is worth keeping.
+
+  Raises:
+    SystemExit: `workdir` holds a run already, or the loss became NaN or infinite.
+  """
+  config, home = trial.load(), folder(str(workdir))
+  if holds_run(home):
+    raise SystemExit(f'{workdir} holds a run: without --on_device it goes on, or choose another')
+  load = functools.partial(sources.load, config.data.name, data_dir=config.data.data_dir)
+  examples, eval_set = load(config.data.train_split), load(config.data.eval_split)
+  steps = max(1, round(config.total_epochs * examples.size / config.batch_size))
+
+  sizes = {'input_shape': examples.image_shape, 'num_classes': examples.num_classes}
+  build = lambda: models.build(**config.model.to_dict(), **sizes, rngs=nnx.Rngs(config.seed))
+  optimizer = optim.make(steps, **config.optimizer.to_dict())
+  graph, make_state = train.split_model(build, optimizer, averaged=config.ema_decay is not None)
+  objective = losses.OBJECTIVES[config.objective]
+  program = _all_steps(graph, optimizer, objective, config)
+
+  state, images, labels, order = jax.device_put(
+    (jax.jit(make_state)(), examples.images, examples.labels, _order(examples.size, steps, config))
+  )
+  program = program.lower(state, config.seed, images, labels, order).compile()
+  begun = time.perf_counter()
+  state, loss = jax.block_until_ready(program(state, config.seed, images, labels, order))
+  seconds = time.perf_counter() - begun
+  if not np.isfinite(loss).all():
+    raise SystemExit(f'{workdir}: the loss of step {np.isfinite(loss).argmin() + 1} is not finite')
+
+  eval_step = jax.jit(train.make_eval_step(graph, objective, gather=_whole))
+  sums = [eval_step(state, b) for b in data.evaluation_batches(eval_set, config.eval_batch_size)]
+  means = metrics.means(jax.tree.map(lambda *terms: sum(terms), *sums))
+  values = {f'val/{name}': value for name, value in means.items()}
+  with (
+    claim(home, config.to_json_best_effort(indent=2), train.MAY_CHANGE),
+    Checkpoints(home / 'checkpoints') as checkpoints,
+  ):
+    checkpoints.save(steps, state, {'iterator': {'step': steps}, 'metrics': values})
+  rate = steps * config.batch_size / seconds
+  return result(trial, config, values['val/accuracy'], rate, seconds)
 
 
-class OnDevice:
-  """A config whose examples are on the device, and the programs that train and evaluate it."""
+def _all_steps(graph, optimizer, objective, config):
+  """Returns the jitted function from the first state to the last one and the losses `[steps]`.
 
-  def __init__(self, config):
-    load = functools.partial(sources.load, config.data.name, data_dir=config.data.data_dir)
-    self.examples, self.eval_set = load(config.data.train_split), load(config.data.eval_split)
-    self.steps = max(1, round(config.total_epochs * self.examples.size / config.batch_size))
-    self.optimizer = optim.make(self.steps, **config.optimizer.to_dict())
-    self.graph, _ = self.split(config)
-    self.program = None  # compiled for the first seed, which is an argument: for all others too
-    objective = losses.OBJECTIVES[config.objective]
-    self.eval_step = jax.jit(train.make_eval_step(self.graph, objective, gather=_whole))
-    self.images = jax.device_put(self.examples.images)
-    self.labels = jax.device_put(self.examples.labels)
+  The seed is an argument, so that all seeds are the same program to a compilation cache.
+  """
 
-  def split(self, config):
-    """Returns the structure of the model, and the function that makes the first state."""
-    sizes = {'input_shape': self.examples.image_shape, 'num_classes': self.examples.num_classes}
-    build = lambda: models.build(**config.model.to_dict(), **sizes, rngs=nnx.Rngs(config.seed))
-    return train.split_model(build, self.optimizer, averaged=config.ema_decay is not None)
-
-  def _run(self, config, seed, images, labels, state, order):
-    """Makes all steps; `order` has the epoch and the index of each example, `[steps, batch]`."""
-    step = train.make_train_step(
-      self.graph,
-      self.optimizer,
-      objective=losses.OBJECTIVES[config.objective],
+  def all_steps(state, seed, images, labels, order):
+    train_step = train.make_train_step(
+      graph,
+      optimizer,
+      objective=objective,
       augmentation=augment.make(**config.augment),
       label_smoothing=config.label_smoothing,
       ema_decay=config.ema_decay,
@@ -74,92 +86,25 @@ class OnDevice:
       gather=_whole,
     )
 
-    def body(state, seen):
+    def step(state, seen):
       batch = {'image': images[seen['index']], 'label': labels[seen['index']], **seen}
-      state, values = step(state, batch)
+      state, values = train_step(state, batch)
       return state, values['loss']
 
-    return jax.lax.scan(body, state, order)
+    return jax.lax.scan(step, state, order)
 
-  def train(self, config):
-    """Returns the last state, the loss of every step `[steps]`, and the seconds it took."""
-    _, make_state = self.split(config)
-    order = batches.Order(self.examples.size, config.seed)
-    epoch, index = order.locate(np.arange(self.steps * config.batch_size))
-    order = {'epoch': epoch, 'index': index}
-    order = {name: a.reshape(self.steps, config.batch_size) for name, a in order.items()}
-    arguments = (
-      config.seed,
-      self.images,
-      self.labels,
-      jax.jit(make_state)(),
-      jax.device_put(order),
-    )
-    if self.program is None:
-      run = functools.partial(self._run, config)
-      self.program = jax.jit(run, donate_argnums=3).lower(*arguments).compile()
-    begun = time.perf_counter()
-    state, loss = jax.block_until_ready(self.program(*arguments))
-    return state, np.asarray(loss), time.perf_counter() - begun
+  return jax.jit(all_steps, donate_argnums=0)
 
-  def evaluate(self, config, state):
-    """Returns the means over all examples of the evaluation split."""
-    sums = [
-      self.eval_step(state, rows)
-      for rows in data.evaluation_batches(self.eval_set, config.eval_batch_size)
-    ]
-    return {
-      f'val/{name}': v for name, v in metrics.means(jax.tree.map(lambda *x: sum(x), *sums)).items()
-    }
+
+def _order(count, steps, config):
+  """Returns the epoch and the index of the examples of every step, `[steps, batch]`."""
+  order = batches.Order(count, config.seed)
+  epoch, index = order.locate(np.arange(steps * config.batch_size))
+  return {
+    name: positions.reshape(steps, config.batch_size)
+    for name, positions in {'epoch': epoch, 'index': index}.items()
+  }
 
 
 def _whole(params):
   return params
-
-
-def answer(row: str, trial: Trial, on_device: OnDevice, workdir: pathlib.Path) -> dict:
-  """Trains, evaluates and saves; what was trained with flips is also mirrored to test it.
-
-  Raises:
-    SystemExit: `workdir` holds a run already, or the loss is not a number any more.
-  """
-  config = trial.load()
-  home = folder(str(workdir))
-  if holds_run(home):
-    raise SystemExit(f'--workdir {workdir} holds a run: go on with run.py, or choose another')
-  state, loss, seconds = on_device.train(config)
-  if not np.isfinite(loss).all():
-    raise SystemExit(f'{workdir}: the loss of step {np.isfinite(loss).argmin() + 1} is not finite')
-  values = on_device.evaluate(config, state)
-  with (
-    claim(home, config.to_json_best_effort(indent=2), train.MAY_CHANGE),
-    Checkpoints(home / 'checkpoints') as checkpoints,
-  ):
-    extra = {'iterator': {'step': on_device.steps}, 'metrics': values}
-    checkpoints.save(on_device.steps, state, extra)
-  rate = on_device.steps * config.batch_size / seconds
-  line = {'row': row, **result(trial, config, values['val/accuracy'], rate, seconds)}
-  if config.augment.flip:
-    model = train.trained_model(config, str(workdir))
-    line['mirrored_accuracy'] = mirrored.accuracy(model, on_device.eval_set)
-  print(
-    f'{workdir}: {line["accuracy"]:.2%}, mirrored {line.get("mirrored_accuracy")}, {seconds:.0f} s',
-    flush=True,
-  )
-  return line
-
-
-def main(_):
-  for name in ROW.value:
-    row = ROWS[name]
-    on_device = OnDevice(Trial(row.config, 0, row.changes).load())
-    for seed in seeds(FIRST.value, row.seeds if SEEDS.value is None else SEEDS.value):
-      trial = Trial(row.config, seed, row.changes)
-      make = functools.partial(
-        answer, name, trial, on_device, pathlib.Path(WORKDIR.value, name, f'{seed}')
-      )
-      add_missing(pathlib.Path(RESULTS.value), dataclasses.asdict(trial), make)
-
-
-if __name__ == '__main__':
-  app.run(main)

@@ -24,12 +24,20 @@ SEEDS = flags.DEFINE_integer(
 )
 FIRST = flags.DEFINE_integer('first_seed', 0, 'Where to begin.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', required=True)
+ON_DEVICE = flags.DEFINE_boolean(
+  'on_device', False, 'Makes all steps in one program, for a GPU: see on_device.py.'
+)
 RESULTS = flags.DEFINE_string('results', str(HERE / 'results.jsonl'), 'Gets a line for each run.')
 
 
 def answer(row: str, trial: Trial, folder: pathlib.Path) -> dict:
   """Trains, and names the row that asked first; what was trained with flips is also mirrored to test it."""
-  result = {'row': row, **run(trial, folder)}
+  if ON_DEVICE.value:
+    import on_device
+
+    result = {'row': row, **on_device.run(trial, folder)}
+  else:
+    result = {'row': row, **run(trial, folder)}
   config = trial.load()
   if config.augment.flip:
     import mirrored  # after the run, which sets the devices

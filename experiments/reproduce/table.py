@@ -30,16 +30,22 @@ def table(results: list[dict]) -> str:
     if 0 < len(lines) < row.seeds:
       n += ', running'
     assert all(line['parameters'] == row.parameters for line in lines), name
-    minutes = (
-      f'{statistics.median(x["training_seconds"] for x in lines) / 60:.0f} min' if lines else ''
-    )
     sizes = f'{row.parameters:,}' + (f' (theirs {row.theirs:,})' if row.theirs else '')
     ours = percent((line['accuracy'] for line in lines), digits=2) if lines else 'not run'
     rows.append(
       f'| `{name}` | {row.claim} | {100 * row.published:g} % | {ours} | {n} | {sizes} '
-      f'| {row.recipe} | {minutes} |'
+      f'| {row.recipe} | {_minutes(lines)} |'
     )
   return '\n'.join(rows)
+
+
+def _minutes(lines: list[dict]) -> str:
+  """Returns the median time of a run, on CPUs and on GPUs apart."""
+  seconds = {' on a GPU': [], '': []}
+  for line in lines:
+    seconds[' on a GPU' if 'NVIDIA' in line['machine'] else ''].append(line['training_seconds'])
+  medians = {where: statistics.median(times) for where, times in seconds.items() if times}
+  return ', '.join(f'{median / 60:.0f} min{where}' for where, median in medians.items())
 
 
 def draw(results: list[dict]) -> None:
