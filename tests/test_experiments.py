@@ -146,7 +146,7 @@ def test_one_program_trains_as_the_loop_does(load, tmp_path):
 
 def test_a_row_shows_what_it_measures(load):
   rows = load('reproduce/rows.py')
-  row = rows['Row']('claim', 'Rohrer', 0.9, 7, 'configs/mnist.py', 2, measure='mirrored_accuracy')
+  row = rows['Row']('claim', 'gallery', 0.9, 7, 'configs/mnist.py', 2, measure='mirrored_accuracy')
   line = {'config': 'configs/mnist.py', 'changes': {}, 'accuracy': 0.5}
   results = [{**line, 'seed': 0}, {**line, 'seed': 1, 'mirrored_accuracy': 0.75}]
   assert [found['accuracy'] for found in rows['lines_of'](row, results)] == [0.75]

@@ -13,17 +13,16 @@ from matplotlib import pyplot as plt
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from rows import ROWS, lines_of  # noqa: E402
+from rows import ROWS, SOURCES, Row, lines_of  # noqa: E402
 from trials import percent, read, write_between  # noqa: E402
 
-HEADER = """\
-| row | claim | published | ours | n | parameters | recipe | one run |
-|---|---|---|---|---|---|---|---|"""
+HEADER = ('row', 'claim', 'source', 'published', 'ours', 'n', 'parameters', 'recipe', 'one run')
 
 
-def table(results: list[dict]) -> str:
-  """Returns the table in Markdown."""
-  rows = [HEADER]
+def table(results: list[dict], *, configs: bool) -> str:
+  """Returns the table in Markdown; with `configs`, what each row trains is its last column."""
+  head = [*HEADER, *(['config'] if configs else [])]
+  rows = [f'| {" | ".join(head)} |', '|---' * len(head) + '|']
   for name, row in ROWS.items():
     lines = lines_of(row, results)
     n = f'{len(lines)}' + (f' of {row.seeds}' if len(lines) < row.seeds else '')
@@ -33,10 +32,16 @@ def table(results: list[dict]) -> str:
     sizes = f'{row.parameters:,}' + (f' (theirs {row.theirs:,})' if row.theirs else '')
     ours = percent((line['accuracy'] for line in lines), digits=2) if lines else 'not run'
     rows.append(
-      f'| `{name}` | {row.claim} | {100 * row.published:g} % | {ours} | {n} | {sizes} '
-      f'| {row.recipe} | {_minutes(lines)} |'
+      f'| `{name}` | {row.claim} | {row.source} | {100 * row.published:g} % | {ours} | {n} | {sizes} '
+      f'| {row.recipe} | {_minutes(lines)} |' + (f' {_config(row)} |' if configs else '')
     )
   return '\n'.join(rows)
+
+
+def _config(row: Row) -> str:
+  """Returns the config file with its argument, and what the row changes in it."""
+  changes = (f'`{key}={value}`' for key, value in row.changes.items())
+  return ', '.join([f'`{row.config}`', *changes])
 
 
 def _minutes(lines: list[dict]) -> str:
@@ -93,6 +98,8 @@ def _apart(sizes: set[int]) -> list[int]:
 
 if __name__ == '__main__':
   results = read(HERE / 'results.jsonl')
-  for readme in (HERE / 'README.md', HERE.parent.parent / 'README.md'):
-    write_between(readme, 'results', table(results))
+  sources = '\n'.join(f'- {name}: {where}' for name, where in SOURCES.items())
+  here = f'{table(results, configs=True)}\n\n{sources}'
+  write_between(HERE / 'README.md', 'results', here)
+  write_between(HERE.parent.parent / 'README.md', 'results', table(results, configs=False))
   draw(results)
