@@ -1,7 +1,6 @@
 """Trains a config and keeps what came of it: what the experiments that train networks share."""
 
 import ast
-import contextlib
 import dataclasses
 import datetime
 import fcntl
@@ -50,8 +49,7 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
 
   from scs_jax import train
 
-  with _alone_in(workdir):
-    train.train_and_evaluate(config, str(workdir))
+  train.train_and_evaluate(config, str(workdir))
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   evaluations = [row for row in rows if 'val/accuracy' in row]
   images = len(_examples(config, config.data.train_split).labels)
@@ -76,7 +74,6 @@ def result(trial: Trial, config, accuracy: float, rate: float, seconds: float) -
     'images_per_second': round(rate),
     'training_seconds': round(seconds),
     'date': datetime.date.today().isoformat(),
-    **origin(),
   }
 
 
@@ -86,10 +83,12 @@ def seeds(first: int, end: int) -> range:
   Raises:
     ValueError: there is none.
   """
-  if not 0 <= first < end:
+  if first < 0:
+    raise ValueError(f'--first_seed={first}: seeds begin at 0')
+  if end <= first:
     raise ValueError(
       f'--first_seed={first} and --seeds={end}: no seed is from {first} on and below {end}; '
-      f'--seeds is where to end, so for one seed it is {max(first, 0) + 1}'
+      f'--seeds is where to end, so for one seed it is {first + 1}'
     )
   return range(first, end)
 
@@ -109,16 +108,38 @@ def parse_change(text: str) -> tuple[str, Any]:
     return key, value
 
 
+def results_file(given: str | None, workdir: str, name: str = 'results.jsonl') -> pathlib.Path:
+  """Returns the file that gets the results: `given`, or else `name` in `workdir`.
+
+  So that a command trains wherever it is typed. What is in the tables was run with `given`, beside them.
+
+  Raises:
+    ValueError: `workdir` is empty.
+  """
+  if not workdir:
+    raise ValueError("--workdir='' is empty; it must name the folder that gets the runs")
+  return pathlib.Path(given or pathlib.Path(workdir, name))
+
+
 def add_missing(
   results: pathlib.Path, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]
 ) -> None:
-  """Adds the line `{**key, **make()}`, unless a line with all of `key` is there already."""
+  """Adds a line of `key`, `make()` and their origin, unless one with all of `key` is there already.
+
+  Two processes may share a file. What both of them made is there once.
+  """
   if with_key(read(results), key):
-    print(f'done before: {key}', flush=True)
+    print(f'in {results} already: {key}', flush=True)
     return
-  line = json.dumps({**key, **make()}) + '\n'
-  with results.open('a') as file:  # one write, so that two processes may share a file
-    file.write(line)
+  begun = commit()  # of what is about to run: there may be another one when it ends
+  line = {**key, **make(), **origin(), 'commit': begun}
+  results.parent.mkdir(parents=True, exist_ok=True)
+  with results.open('a') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    there = with_key(read(results), key)
+    if not there:
+      file.write(json.dumps(line) + '\n')
+  print(f'{"another process was first in" if there else "added to"} {results}: {line}', flush=True)
 
 
 def parameters(config) -> int:
@@ -141,18 +162,24 @@ def _examples(config, split: str):
   return sources.load(config.data.name, split, data_dir=config.data.data_dir)
 
 
+def commit() -> str:
+  """Returns the commit of the code, with a '+' if any of it was changed since."""
+  git = lambda *words: subprocess.run(
+    ['git', *words], capture_output=True, text=True, cwd=ROOT
+  ).stdout.strip()
+  code = ('scs_jax', 'configs', 'experiments/*.py')
+  changed = git('status', '--porcelain', '--untracked-files=no', '--', *code)
+  return git('rev-parse', '--short', 'HEAD') + ('+' if changed else '')
+
+
 def origin() -> dict[str, Any]:
   """Returns the commit, the machine and the versions that a result is from."""
   import jax  # late, because `run` sets the devices first
 
   device = jax.devices()[0]
   chips = '' if device.platform == 'cpu' else f'{jax.device_count()} {device.device_kind}, '
-  git = lambda *words: subprocess.run(
-    ['git', *words], capture_output=True, text=True, cwd=ROOT
-  ).stdout.strip()
-  changed = '+' if git('status', '--porcelain', '--untracked-files=no', 'scs_jax') else ''
   return {
-    'commit': git('rev-parse', '--short', 'HEAD') + changed,
+    'commit': commit(),
     'machine': f'{chips}{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()})',
     'versions': {
       'python': platform.python_version(),
@@ -162,8 +189,20 @@ def origin() -> dict[str, Any]:
 
 
 def read(results: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns all lines."""
-  return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+  """Returns all lines.
+
+  Raises:
+    ValueError: one of them is not JSON, as when a full disk cut it off.
+  """
+  lines = results.read_text().splitlines() if results.exists() else []
+  for number, line in enumerate(lines):
+    try:
+      lines[number] = json.loads(line)
+    except json.JSONDecodeError as error:
+      raise ValueError(
+        f'{results}, line {number + 1}, is not JSON: {error}. Remove it, and run again what it held'
+      ) from error
+  return lines
 
 
 def with_key(results: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -187,15 +226,3 @@ def write_between(readme: pathlib.Path, mark: str, text: str) -> None:
     raise ValueError(f'{readme} lacks {begin} or {end}')
   head, rest = whole.split(begin)
   readme.write_text(f'{head}{begin}\n{text}\n{end}{rest.split(end)[1]}')
-
-
-@contextlib.contextmanager
-def _alone_in(workdir):
-  """Refuses a workdir that another process trains in."""
-  workdir.mkdir(parents=True, exist_ok=True)
-  with (workdir / 'trial.lock').open('w') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise SystemExit(f'{workdir}: another process trains here') from None
-    yield

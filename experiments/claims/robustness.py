@@ -36,9 +36,9 @@ from net import ClaimNet  # noqa: E402
 from trials import (  # noqa: E402
   Trial,
   add_missing,
-  origin,
   percent,
   read,
+  results_file,
   run,
   seeds,
   with_key,
@@ -55,7 +55,9 @@ AGAINST = flags.DEFINE_string('against', 'conv + BatchNorm + ReLU', 'The other o
 FIRST = flags.DEFINE_integer('first_seed', 0, 'Where to begin.')
 SEEDS = flags.DEFINE_integer('seeds', 5, 'Seeds up to this one, exclusive.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'That of run.py, or its like.', required=True)
-RESULTS = flags.DEFINE_string('results', str(HERE / 'robustness.jsonl'), 'Gets a line for a seed.')
+RESULTS = flags.DEFINE_string(
+  'results', None, 'Gets a line for a seed; if not given, robustness.jsonl in --workdir does.'
+)
 
 IMAGES = 1000
 STEPS = 40
@@ -201,7 +203,7 @@ def outcome(images: jax.Array, labels: jax.Array, *, data: str, against: str, se
   """Attacks both networks of a seed."""
   pair = {name: trained(data, name, seed) for name in ('SCS', against)}
   shares, curves = measure(pair, images, labels, jax.random.key(seed))
-  return {'shares': shares, 'loss curves': curves, **origin()}
+  return {'shares': shares, 'loss curves': curves}
 
 
 def main(_):
@@ -209,7 +211,7 @@ def main(_):
   models.MODELS['claim_net'] = ClaimNet
   test = sources.load(DATA.value, 'test')
   images, labels = train.as_float(jnp.asarray(test.images)), jnp.asarray(test.labels)
-  results = pathlib.Path(RESULTS.value)
+  results = results_file(RESULTS.value, WORKDIR.value, 'robustness.jsonl')
   others = [name for name in comparisons(DATA.value) if name != 'SCS']
   check_known('--against', AGAINST.value, others)
   networks = {'data': DATA.value, 'against': AGAINST.value}

@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
-from trials import Trial, add_missing, run, seeds  # noqa: E402
+from trials import Trial, add_missing, results_file, run, seeds  # noqa: E402
 from variants import BASES, SETS, changes, comparisons, folder_of  # noqa: E402
 
 from scs_jax import models  # noqa: E402
@@ -29,12 +29,14 @@ FIRST = flags.DEFINE_integer('first_seed', 0, 'Where to begin.')
 TUNE = flags.DEFINE_bool('tune', False, 'Try learning rates instead.')
 SEEDS = flags.DEFINE_integer('seeds', 5, 'Seeds up to this one, exclusive.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', required=True)
-RESULTS = flags.DEFINE_string('results', str(HERE / 'results.jsonl'), 'Gets a line for each run.')
+RESULTS = flags.DEFINE_string(
+  'results', None, 'Gets a line for each run; if not given, results.jsonl in --workdir does.'
+)
 
 
 def main(_):
   models.MODELS['claim_net'] = ClaimNet
-  results = pathlib.Path(RESULTS.value)
+  results = results_file(RESULTS.value, WORKDIR.value)
   if TUNE.value:
     tune(results)
     return

@@ -20,7 +20,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from held_out import outcome, splits  # noqa: E402
 from notation import parse  # noqa: E402
-from trials import Trial, add_missing, parse_change  # noqa: E402
+from trials import Trial, add_missing, parse_change, results_file  # noqa: E402
 
 NAME = flags.DEFINE_string('name', None, 'Of the line and of the folder.', required=True)
 CONFIG = flags.DEFINE_string('config', None, 'File, with its argument.', required=True)
@@ -29,7 +29,9 @@ MAGNITUDES = flags.DEFINE_bool('magnitudes', False, 'Drop the signs before every
 CHANGE = flags.DEFINE_multi_string('change', [], 'KEY=VALUE, a dotted key of the config.')
 SEED = flags.DEFINE_integer('seed', 0, 'Of the run.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each name.', required=True)
-RESULTS = flags.DEFINE_string('results', str(HERE / 'trials.jsonl'), 'Gets a line for each name.')
+RESULTS = flags.DEFINE_string(
+  'results', None, 'Gets a line for each name; if not given, trials.jsonl in --workdir does.'
+)
 
 
 def trial() -> Trial:
@@ -57,7 +59,7 @@ def main(_):
   asked = trial()
   folder = pathlib.Path(WORKDIR.value, NAME.value)
   key = {'task': asked.load().data.name, 'trial': NAME.value, **dataclasses.asdict(asked)}
-  add_missing(pathlib.Path(RESULTS.value), key, functools.partial(outcome, asked, folder))
+  add_missing(results_file(RESULTS.value, WORKDIR.value, 'trials.jsonl'), key, functools.partial(outcome, asked, folder))
 
 
 if __name__ == '__main__':

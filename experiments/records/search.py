@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from held_out import outcome, splits  # noqa: E402
-from trials import Trial, add_missing, parameters, read  # noqa: E402
+from trials import Trial, add_missing, parameters, read, results_file  # noqa: E402
 
 # Data set, most parameters, and epochs of a trial, each two minutes on one core.
 TASKS = {
@@ -36,7 +36,9 @@ FIRST = flags.DEFINE_integer('first', 0, 'The first trial.')
 EVERY = flags.DEFINE_integer('every', 1, 'The step between trials.')
 LONGER = flags.DEFINE_integer('longer', 0, 'How many of the best to train five times as long.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each trial.', required=True)
-RESULTS = flags.DEFINE_string('results', str(HERE / 'trials.jsonl'), 'Gets a line for each trial.')
+RESULTS = flags.DEFINE_string(
+  'results', None, 'Gets a line for each trial; if not given, trials.jsonl in --workdir does.'
+)
 
 
 def draw(task: str, number: int) -> Trial:
@@ -100,7 +102,7 @@ def best(results: list[dict], task: str, trials: int, count: int) -> list[int]:
 
 
 def main(_):
-  task, results = TASK.value, pathlib.Path(RESULTS.value)
+  task, results = TASK.value, results_file(RESULTS.value, WORKDIR.value, 'trials.jsonl')
 
   def add(name: int | str, trial: Trial) -> None:
     folder = pathlib.Path(WORKDIR.value, task, f'{name}')

@@ -22,18 +22,33 @@ from trials import Trial, result  # noqa: E402
 from scs_jax import data, losses, metrics, models, optim, train  # noqa: E402
 from scs_jax.checkpoint import Checkpoints  # noqa: E402
 from scs_jax.data import augment, batches, sources  # noqa: E402
-from scs_jax.workdir import claim, folder, holds_run  # noqa: E402
+from scs_jax.metric_log import MetricLog  # noqa: E402
+from scs_jax.workdir import claim, folder  # noqa: E402
 
 
 def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   """Trains, evaluates and saves; returns what is worth keeping.
 
   Raises:
-    SystemExit: `workdir` holds a run already, or the loss became NaN or infinite.
+    SystemExit: `workdir` holds a checkpoint already, or the loss became NaN or infinite.
   """
   config, home = trial.load(), folder(str(workdir))
-  if holds_run(home):
-    raise SystemExit(f'{workdir} holds a run: without --on_device it goes on, or choose another')
+  with (
+    claim(home, config.to_json_best_effort(indent=2), train.MAY_CHANGE),
+    Checkpoints(home / 'checkpoints') as checkpoints,
+  ):
+    if checkpoints.latest_step() is not None:
+      raise SystemExit(f'{workdir} holds a checkpoint: without --on_device the run goes on from it')
+    steps, state, values = _train(config, workdir)
+    with MetricLog(home, start=0, total_steps=steps) as log:
+      log.write(steps, values)
+    checkpoints.save(steps, state, {'iterator': {'step': steps}, 'metrics': values})
+  rate = values['train/images_per_second']
+  return result(trial, config, values['val/accuracy'], rate, steps * config.batch_size / rate)
+
+
+def _train(config, workdir: pathlib.Path) -> tuple[int, train.State, dict[str, float]]:
+  """Returns the number of steps, the state after them and what `metrics.jsonl` says of it."""
   load = functools.partial(sources.load, config.data.name, data_dir=config.data.data_dir)
   examples, eval_set = load(config.data.train_split), load(config.data.eval_split)
   steps = max(1, round(config.total_epochs * examples.size / config.batch_size))
@@ -51,7 +66,7 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   program = program.lower(state, config.seed, images, labels, order).compile()
   begun = time.perf_counter()
   state, loss = jax.block_until_ready(program(state, config.seed, images, labels, order))
-  seconds = time.perf_counter() - begun
+  rate = steps * config.batch_size / (time.perf_counter() - begun)
   if not np.isfinite(loss).all():
     raise SystemExit(f'{workdir}: the loss of step {np.isfinite(loss).argmin() + 1} is not finite')
 
@@ -59,13 +74,7 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   sums = [eval_step(state, b) for b in data.evaluation_batches(eval_set, config.eval_batch_size)]
   means = metrics.means(jax.tree.map(lambda *terms: sum(terms), *sums))
   values = {f'val/{name}': value for name, value in means.items()}
-  with (
-    claim(home, config.to_json_best_effort(indent=2), train.MAY_CHANGE),
-    Checkpoints(home / 'checkpoints') as checkpoints,
-  ):
-    checkpoints.save(steps, state, {'iterator': {'step': steps}, 'metrics': values})
-  rate = steps * config.batch_size / seconds
-  return result(trial, config, values['val/accuracy'], rate, seconds)
+  return steps, state, {**values, 'train/images_per_second': rate}
 
 
 def _all_steps(graph, optimizer, objective, config):

@@ -143,5 +143,6 @@ def lines_of(row: Row, results: list[dict]) -> list[dict]:
   Their 'accuracy' is what the row measures.
   """
   trials = [dataclasses.asdict(Trial(row.config, seed, row.changes)) for seed in range(row.seeds)]
-  lines = [line for trial in trials for line in with_key(results, trial)]
-  return [{**line, 'accuracy': line[row.measure]} for line in lines if row.measure in line]
+  measured = [line for line in results if row.measure in line]
+  lines = [line for trial in trials for line in with_key(measured, trial)[:1]]
+  return [{**line, 'accuracy': line[row.measure]} for line in lines]

@@ -16,9 +16,9 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from rows import ROWS  # noqa: E402
-from trials import Trial, add_missing, run, seeds  # noqa: E402
+from trials import Trial, add_missing, results_file, run, seeds  # noqa: E402
 
-ROW = flags.DEFINE_multi_enum('row', None, list(ROWS), 'Which; may be given again.', required=True)
+ROW = flags.DEFINE_enum('row', None, list(ROWS), 'Which.', required=True)
 SEEDS = flags.DEFINE_integer(
   'seeds', None, 'Seeds up to this one, exclusive; what the row asks for.'
 )
@@ -27,7 +27,9 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', re
 ON_DEVICE = flags.DEFINE_boolean(
   'on_device', False, 'Makes all steps in one program, for a GPU: see on_device.py.'
 )
-RESULTS = flags.DEFINE_string('results', str(HERE / 'results.jsonl'), 'Gets a line for each run.')
+RESULTS = flags.DEFINE_string(
+  'results', None, 'Gets a line for each run; if not given, results.jsonl in --workdir does.'
+)
 
 
 def answer(row: str, trial: Trial, folder: pathlib.Path) -> dict:
@@ -52,20 +54,13 @@ def answer(row: str, trial: Trial, folder: pathlib.Path) -> dict:
 
 
 def main(_):
-  results = pathlib.Path(RESULTS.value)
-  asked = {
-    name: seeds(FIRST.value, ROWS[name].seeds if SEEDS.value is None else SEEDS.value)
-    for name in ROW.value
-  }  # all of them before the first run, so that a wrong flag costs none
-  for name, numbers in asked.items():
-    row = ROWS[name]
-    for seed in numbers:
-      trial = Trial(row.config, seed, row.changes)
-      folder = pathlib.Path(WORKDIR.value, name, f'{seed}')
-      # Without the row in the key: one run may answer several rows.
-      add_missing(
-        results, dataclasses.asdict(trial), functools.partial(answer, name, trial, folder)
-      )
+  results = results_file(RESULTS.value, WORKDIR.value)
+  name, row = ROW.value, ROWS[ROW.value]
+  for seed in seeds(FIRST.value, row.seeds if SEEDS.value is None else SEEDS.value):
+    trial = Trial(row.config, seed, row.changes)
+    folder = pathlib.Path(WORKDIR.value, name, f'{seed}')
+    # Without the row in the key: one run may answer several rows.
+    add_missing(results, dataclasses.asdict(trial), functools.partial(answer, name, trial, folder))
 
 
 if __name__ == '__main__':

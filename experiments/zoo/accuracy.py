@@ -15,7 +15,7 @@ from absl import app, flags
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from trials import Trial, add_missing, parse_change, run  # noqa: E402
+from trials import Trial, add_missing, parse_change, results_file, run  # noqa: E402
 
 NETWORK = flags.DEFINE_string('network', None, 'The argument of the config.', required=True)
 CHANGE = flags.DEFINE_multi_string(
@@ -23,11 +23,13 @@ CHANGE = flags.DEFINE_multi_string(
 )
 SEEDS = flags.DEFINE_integer('seeds', 1, 'Seeds 0 … n - 1.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', required=True)
-RESULTS = flags.DEFINE_string('results', str(HERE / 'accuracy.jsonl'), 'Gets a line for each run.')
+RESULTS = flags.DEFINE_string(
+  'results', None, 'Gets a line for each run; if not given, accuracy.jsonl in --workdir does.'
+)
 
 
 def main(_):
-  results = pathlib.Path(RESULTS.value)
+  results = results_file(RESULTS.value, WORKDIR.value, 'accuracy.jsonl')
   changes = dict(map(parse_change, CHANGE.value))
   for seed in range(SEEDS.value):
     trial = Trial(f'configs/cifar10.py:{NETWORK.value}', seed, changes)
