@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 
 import jax
 import numpy as np
@@ -17,13 +18,15 @@ def use_cpu_cores(batch_size: int) -> None:
   the code path of a pod. Takes the largest count that divides `batch_size`. Must be called before
   JAX is used; a count set by the environment is left alone, and accelerators are not affected.
   """
-  if 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):
-    return
-  if 'JAX_NUM_CPU_DEVICES' in os.environ:
-    return
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
-  jax.config.update('jax_num_cpu_devices', devices)
+  given = re.search(
+    r'xla_force_host_platform_device_count=(\d+)', os.environ.get('XLA_FLAGS', '')
+  ) or re.fullmatch(r'(\d+)', os.environ.get('JAX_NUM_CPU_DEVICES', ''))
+  if given:
+    devices = int(given[1])
+  else:
+    devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
+    jax.config.update('jax_num_cpu_devices', devices)
   # A device that waits for the others in an all-reduce holds a thread of the pool that they all run
   # on, which has one for each core; on a busy machine XLA was once seen to wait for ever and abort.
   os.environ.setdefault('PJRT_NPROC', str(devices + cores + 2))

@@ -11,6 +11,7 @@ import pytest
 from absl import flags
 from config_files import FOLDER, load_config
 from flax import nnx
+from scipy import stats
 
 from scs_jax import train
 from scs_jax.data import sources
@@ -86,12 +87,112 @@ def test_the_notation_of_stacks():
       notation['parse'](f'd {wrong} h')
 
 
-@pytest.mark.parametrize(('first', 'end'), [(2, 2), (3, 1), (-1, 2), (0, 0)])
-def test_no_seed_is_an_error(first, end, load):
+@pytest.mark.parametrize(
+  ('first', 'end', 'said'),
+  [(2, 2, 'no seed is from 2'), (3, 1, 'for one seed it is 4'), (-1, 2, 'seeds begin at 0')],
+)
+def test_no_seed_is_an_error(first, end, said, load):
   seeds = load('trials.py')['seeds']
   assert list(seeds(2, 4)) == [2, 3]
-  with pytest.raises(ValueError, match=f'--first_seed={first} and --seeds={end}'):
+  with pytest.raises(ValueError, match=f'--first_seed={first}.*{said}'):
     seeds(first, end)
+
+
+@pytest.mark.parametrize('key', ['seed', 'data.train_split', 'data.eval_split'])
+def test_what_is_tried_by_hand_never_sees_the_test_images(key, load):
+  attempt = load('records/attempt.py')
+  words = ['attempt.py', '--name=n', '--config=configs/mnist.py', '--workdir=w']
+  flags.FLAGS(words)
+  tried = attempt['trial']().load()
+  assert tried.data.train_split == 'train[:55000]'
+  assert tried.data.eval_split == 'train[55000:]'
+  flags.FLAGS([*words, f'--change={key}=1'])
+  with pytest.raises(ValueError, match=f'--change={key}=…'):
+    attempt['trial']()
+
+
+def test_intervals_are_those_of_student(load):
+  mean, half = load('claims/table.py')['interval']([1.0, 2.0, 4.0, 1.5])
+  expected = stats.ttest_1samp([1.0, 2.0, 4.0, 1.5], 0).confidence_interval(0.95)
+  np.testing.assert_allclose((mean - half, mean + half), expected)
+
+
+def test_claims_are_compared_seed_by_seed_with_their_own_base(load):
+  names = load('claims/table.py')
+  accuracies = {  # by variant; None: diverged. Seed 2 of the variant has no base to compare it with.
+    'SCS': {0: 0.8, 1: 0.9},
+    'conv + ReLU': {0: 0.1, 1: 0.1},
+    'SCS: input × 255': {0: 0.79, 1: 0.87, 2: 0.1},
+    'SCS: max pool': {0: None},
+    'SCS: average pool': {7: 0.5},
+  }
+  results = [
+    {'data': 'cifar10', 'variant': name, 'seed': seed, 'accuracy': accuracy,
+     'changes': names['changes']('cifar10', *names['comparisons']('cifar10')[name])}
+    for name, seeds in accuracies.items()
+    for seed, accuracy in seeds.items()
+  ]  # fmt: skip
+  lines = names['table'](results, 'cifar10').splitlines()
+  assert '| **SCS** | 85.00 % | 2 | | |' in lines
+  assert '| SCS: input × 255 | 58.67 % | 3 (2 pairs) | -2.00 | -14.71 … +10.71 |' in lines
+  assert '| SCS: max pool | diverged | 1 | | |' in lines
+  assert '| SCS: average pool | 50.00 % | 1 | its base was not run | |' in lines
+
+
+def test_a_record_is_a_median_of_five_seeds_at_the_bar(load):
+  names = load('records/table.py')
+  rows = load('reproduce/rows.py')['ROWS']
+
+  def lines(name, accuracies):
+    row = rows[name]
+    return [
+      {'config': row.config, 'changes': dict(row.changes), 'seed': seed, 'accuracy': accuracy}
+      for seed, accuracy in enumerate(accuracies)
+    ]
+
+  def cells(*runs):
+    found = names['records']([line for run in runs for line in lines(*run)]).splitlines()
+    return next(line for line in found if line.startswith('| MNIST')).split(' | ')[3:]
+
+  best_of_five = ('mnist_881', (0.98, 0.98, 0.991, 0.992, 0.99))
+  assert cells(best_of_five)[0] == '881 parameters, 99.00% (median, n = 5)'
+  missed, short = ('mnist_883', (0.98, 0.98, 0.991, 0.992, 0.9899)), ('mnist_881', (0.991,) * 4)
+  passed, below = cells(missed, short)
+  assert passed == 'none'
+  assert below == '881 parameters, 99.10% (median, n = 4 of 5) |'
+
+
+def test_attacks_climb_and_stay_within_their_bounds(load):
+  names = load('claims/robustness.py')
+  x = jax.random.uniform(jax.random.key(0), (64, 2, 2, 1), minval=0.4, maxval=0.6)
+  flat = lambda x: x.reshape(len(x), -1).sum(1)
+  model = lambda x: jnp.stack([10 * flat(x), jnp.full(len(x), 20.0)], -1)
+  labels = model(x).argmax(-1)
+  for norm, size in (('linf', 0.1), ('l2', 0.2)):
+    for steps in (1, 5):
+      worst, losses = names['attack'](
+        model, x, labels, jax.random.key(1), norm=norm, size=size, steps=steps, restarts=2
+      )
+      change = (worst - x).reshape(len(x), -1)
+      length = jnp.linalg.norm(change, jnp.inf if norm == 'linf' else 2, axis=1)
+      np.testing.assert_array_less(length, size * 1.0001)
+      assert (worst >= 0).all()
+      assert (worst <= 1).all()
+      assert losses[-1] > losses[0]
+      assert (model(worst).argmax(-1) == labels).mean() < 0.7
+
+
+def test_only_images_that_both_networks_classify_right_are_attacked(load):
+  x = jnp.array([0.2, 0.4, 0.6, 0.8]).reshape(4, 1, 1, 1)
+  below, above = (  # what is of class 0
+    lambda x: jnp.stack([0.5 - x[:, 0, 0, 0], jnp.zeros(len(x))], -1),
+    lambda x: jnp.stack([x[:, 0, 0, 0] - 0.3, jnp.zeros(len(x))], -1),
+  )
+  pair = {'below': below, 'above': above}
+  shares, _ = load('claims/robustness.py')['measure'](pair, x, jnp.zeros(4, int), jax.random.key(0))
+  assert shares['all test images'] == {'below': 0.5, 'above': 0.75}
+  assert shares['check: noise of ℓ∞ 4/255'] == {'below': 1.0, 'above': 1.0}  # of 0.4 alone
+  assert shares['check: PGD without a bound'] == {'below': 0.0, 'above': 0.0}
 
 
 def test_the_recipe_says_what_two_trials_differ_in():
@@ -145,7 +246,10 @@ def test_one_program_trains_as_the_loop_does(load, monkeypatch, tmp_path):
   # A process that was stopped before it wrote its line finds what it trained.
   monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '8')  # set already, see conftest.py
   again = sys.modules['trials'].run(trial, home)
-  assert (again['accuracy'], again['images_per_second']) == (line['accuracy'], line['images_per_second'])
+  assert (again['accuracy'], again['images_per_second']) == (
+    line['accuracy'],
+    line['images_per_second'],
+  )
 
 
 def test_a_row_shows_what_it_measures(load):

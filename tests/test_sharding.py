@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -82,3 +83,21 @@ def test_cpu_cores_become_devices_that_divide_the_batch(cores, batch, devices):
   )
   run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert int(run.stdout) == devices
+
+
+@pytest.mark.parametrize(
+  'given',
+  [{'JAX_NUM_CPU_DEVICES': '3'}, {'XLA_FLAGS': '--xla_force_host_platform_device_count=3'}],
+)
+def test_a_given_count_of_cpu_devices_stays_and_has_spare_threads_too(given):
+  code = (
+    'import os; os.sched_getaffinity = lambda _: range(4)\n'
+    'import jax; from scs_jax import sharding; sharding.use_cpu_cores(128)\n'
+    'print(jax.device_count("cpu"), os.environ["PJRT_NPROC"])'
+  )
+  known = ('JAX_NUM_CPU_DEVICES', 'XLA_FLAGS', 'PJRT_NPROC')
+  environment = {name: value for name, value in os.environ.items() if name not in known} | given
+  run = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True, env=environment
+  )
+  assert run.stdout.split() == ['3', '9']

@@ -1,6 +1,7 @@
 """The runner of the experiments: a run that was stopped has no result."""
 
 import os
+import pathlib
 import signal
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from config_files import FOLDER
 
 sys.path.insert(0, str(FOLDER.parent / 'experiments'))
-from trials import Trial, add_missing, read, run
+from trials import Trial, add_missing, percent, read, results_file, run, write_between
 
 from scs_jax import metric_log
 
@@ -44,3 +45,45 @@ def test_a_stopped_run_has_no_result_and_goes_on(quick_compilation, monkeypatch,
   assert line['epochs'] == 2.0
   assert 0 <= line['accuracy'] <= 1
   add_missing(results, {'seed': 0}, lambda: pytest.fail('it is done'))
+
+
+def test_what_two_processes_made_is_there_once(tmp_path):
+  results = tmp_path / 'results.jsonl'
+
+  def make():  # while this one trains, another one is first
+    add_missing(results, {'seed': 0}, lambda: {'accuracy': 0.9})
+    return {'accuracy': 0.8}
+
+  add_missing(results, {'seed': 0}, make)
+  (line,) = read(results)
+  assert line['accuracy'] == 0.9
+  assert {'commit', 'machine', 'versions'} < set(line)
+
+
+def test_a_line_that_was_cut_off_is_named(tmp_path):
+  results = tmp_path / 'results.jsonl'
+  results.write_text('{"seed": 0}\n{"seed": 1, "accu')
+  with pytest.raises(ValueError, match=r'results.jsonl, line 2, is not JSON'):
+    add_missing(results, {'seed': 2}, lambda: pytest.fail('the line would be lost'))
+
+
+def test_results_go_to_the_workdir_unless_told_otherwise(tmp_path):
+  assert results_file(None, str(tmp_path)) == tmp_path / 'results.jsonl'
+  assert results_file(None, str(tmp_path), 'trials.jsonl') == tmp_path / 'trials.jsonl'
+  assert results_file('here.jsonl', str(tmp_path)) == pathlib.Path('here.jsonl')
+  with pytest.raises(ValueError, match="--workdir='' is empty"):
+    results_file('here.jsonl', '')
+
+
+def test_the_spread_is_that_of_a_sample():
+  assert percent([0.88, 0.9]) == '89.0 ± 1.4 %'
+  assert percent([0.88], digits=2) == '88.00 %'
+
+
+def test_only_what_stands_between_the_marks_is_replaced(tmp_path):
+  readme = tmp_path / 'README.md'
+  readme.write_text('before\n<!-- a -->\nold\n<!-- end of a -->\nafter\n')
+  write_between(readme, 'a', 'new')
+  assert readme.read_text() == 'before\n<!-- a -->\nnew\n<!-- end of a -->\nafter\n'
+  with pytest.raises(ValueError, match='lacks <!-- b -->'):
+    write_between(readme, 'b', 'new')

@@ -42,7 +42,6 @@ from trials import (  # noqa: E402
   run,
   seeds,
   with_key,
-  write_between,
 )
 from variants import SETS, changes, comparisons, folder_of  # noqa: E402
 
@@ -218,31 +217,31 @@ def main(_):
   for seed in seeds(FIRST.value, SEEDS.value):
     key = {**networks, 'seed': seed}
     add_missing(results, key, functools.partial(outcome, images, labels, **key))
-  lines = with_key(read(results), networks)
-  tables = [line['shares'] for line in lines]
-  pair = ('SCS', AGAINST.value)
-  text = '\n'.join(
-    [f'| {DATA.value}, n = {len(tables)} | {" | ".join(pair)} |', '|---|---|---|']
-    + [
-      f'| {row} | {" | ".join(percent(t[row][name] for t in tables) for name in pair)} |'
-      for row in tables[0]
-    ]
+  print(table(with_key(read(results), networks)))
+
+
+def table(lines: list[dict]) -> str:
+  """Returns the table in Markdown of the lines of one pair, a line for each seed."""
+  data, pair = lines[0]['data'], ('SCS', lines[0]['against'])
+  shares = [line['shares'] for line in lines]
+  rows = (
+    f'| {row} | {" | ".join(percent(s[row][name] for s in shares) for name in pair)} |'
+    for row in shares[0]
   )
-  print(text)
-  write_between(HERE / 'README.md', f'robustness of {DATA.value} against {AGAINST.value}', text)
-  draw([line['loss curves'] for line in lines], pair)
+  return '\n'.join([f'| {data}, n = {len(lines)} | {" | ".join(pair)} |', '|---|---|---|', *rows])
 
 
-def draw(curves: list[dict[str, list[float]]], pair: tuple[str, str]) -> None:
+def draw(lines: list[dict]) -> None:
   """Draws how the loss grows along an attack: a plateau at once would mean hidden gradients."""
+  data, pair = lines[0]['data'], ('SCS', lines[0]['against'])
   figure, axes = plt.subplots(figsize=(5, 3.8), layout='constrained')
   for i, name in enumerate(pair):
-    for n, course in enumerate(curves):
-      axes.plot(course[name], color=f'C{i}', label=None if n else name)
+    for n, line in enumerate(lines):
+      axes.plot(line['loss curves'][name], color=f'C{i}', label=None if n else name)
   axes.set(xlabel='steps of PGD', ylabel='mean loss', title=f'ℓ∞ {round(255 * CHECKED)}/255')
   figure.legend(loc='outside upper center', ncols=2, frameon=False)
   other = re.sub(r'\W+', '_', pair[1])
-  figure.savefig(HERE / f'robustness_{DATA.value}_{other}.png', dpi=150)
+  figure.savefig(HERE / f'robustness_{data}_{other}.png', dpi=150)
 
 
 if __name__ == '__main__':

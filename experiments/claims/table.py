@@ -1,4 +1,4 @@
-"""Writes the tables of README.md from results.jsonl: python experiments/claims/table.py.
+"""Writes tables and pictures of README.md from the results: python experiments/claims/table.py.
 
 Each variant is compared with its base on the same seeds: the mean of the differences and its 95 %
 confidence interval, by Student's t.
@@ -14,6 +14,7 @@ from scipy import stats
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
+import robustness  # noqa: E402
 from trials import read, with_key, write_between  # noqa: E402
 from variants import SETS, changes, comparisons  # noqa: E402
 
@@ -53,12 +54,16 @@ def table(results: list[dict], data: str) -> str:
     if len(good) < len(runs):
       mean += f' ({len(runs) - len(good)} diverged)'
     shared = [seed for seed in good if base_runs[base].get(seed) is not None]
-    if not change or not shared:
+    if not change:
       rows.append(f'| **{name}** | {mean} | {len(runs)} | | |')
       continue
+    if not shared:
+      rows.append(f'| {name} | {mean} | {len(runs)} | its base was not run | |')
+      continue
     difference, half = interval([100 * (good[seed] - base_runs[base][seed]) for seed in shared])
+    n = f'{len(runs)}' + (f' ({len(shared)} pairs)' if len(shared) < len(runs) else '')
     within = '' if math.isnan(half) else f'{difference - half:+.2f} … {difference + half:+.2f}'
-    rows.append(f'| {name} | {mean} | {len(runs)} | {difference:+.2f} | {within} |')
+    rows.append(f'| {name} | {mean} | {n} | {difference:+.2f} | {within} |')
   return '\n'.join(rows)
 
 
@@ -66,3 +71,9 @@ if __name__ == '__main__':
   results = read(HERE / 'results.jsonl')
   for data in SETS:
     write_between(HERE / 'README.md', data, table(results, data))
+  stored = read(HERE / 'robustness.jsonl')
+  for data, against in {(line['data'], line['against']): None for line in stored}:
+    lines = with_key(stored, {'data': data, 'against': against})
+    mark = f'robustness of {data} against {against}'
+    write_between(HERE / 'README.md', mark, robustness.table(lines))
+    robustness.draw(lines)

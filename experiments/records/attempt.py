@@ -3,8 +3,8 @@
 python experiments/records/attempt.py --name=c1 --config=configs/records.py:cifar10_80 --workdir=DIR \\
   --stack='s40x5/2 a d p48 a P2 d p64 a P2 d p80 a P4 h' --change=total_epochs=8.0
 
-The notation is that of notation.py. Without --stack the network is the config's; --magnitudes puts an
-`a` before each pool. The last 5,000 training images are held out.
+The notation is that of notation.py. Without --stack the network is the config's. The last 5,000 training
+images are held out.
 """
 
 import dataclasses
@@ -25,7 +25,6 @@ from trials import Trial, add_missing, parse_change, results_file  # noqa: E402
 NAME = flags.DEFINE_string('name', None, 'Of the line and of the folder.', required=True)
 CONFIG = flags.DEFINE_string('config', None, 'File, with its argument.', required=True)
 STACK = flags.DEFINE_string('stack', None, 'The network, see above.')
-MAGNITUDES = flags.DEFINE_bool('magnitudes', False, 'Drop the signs before every pool.')
 CHANGE = flags.DEFINE_multi_string('change', [], 'KEY=VALUE, a dotted key of the config.')
 SEED = flags.DEFINE_integer('seed', 0, 'Of the run.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each name.', required=True)
@@ -39,19 +38,14 @@ def trial() -> Trial:
   whole = Trial(CONFIG.value, SEED.value).load()
   changes = dict(map(parse_change, CHANGE.value))
   for key in changes:
+    if key in ('seed', *splits(whole.data.name)):
+      raise ValueError(f'--change={key}=…: the seed is --seed, the splits are those of held_out.py')
     try:
       operator.attrgetter(key)(whole)
     except AttributeError as error:  # it says what is near
       raise ValueError(f'--change={key}=…: the config has no such key. {error}') from error
   if STACK.value:
     changes['model.stack'] = parse(STACK.value)
-  if MAGNITUDES.value:
-    layers = (dict(layer) for layer in changes.get('model.stack', whole.model.stack))
-    changes['model.stack'] = tuple(
-      part
-      for layer in layers
-      for part in ([{'kind': 'abs'}] if layer['kind'] == 'pool' else []) + [layer]
-    )
   return Trial(CONFIG.value, SEED.value, {**splits(whole.data.name), **changes})
 
 
@@ -59,7 +53,8 @@ def main(_):
   asked = trial()
   folder = pathlib.Path(WORKDIR.value, NAME.value)
   key = {'task': asked.load().data.name, 'trial': NAME.value, **dataclasses.asdict(asked)}
-  add_missing(results_file(RESULTS.value, WORKDIR.value, 'trials.jsonl'), key, functools.partial(outcome, asked, folder))
+  results = results_file(RESULTS.value, WORKDIR.value, 'trials.jsonl')
+  add_missing(results, key, functools.partial(outcome, asked, folder))
 
 
 if __name__ == '__main__':

@@ -48,7 +48,8 @@ def recipe(config) -> dict[str, str]:
 def _stack(model) -> tuple[str, list[str]]:
   kernel_q = '' if model.kernel_q is None else f' ({model.kernel_q:g} of kernels)'
   return describe(model.stack), [
-    f'q {model.q_init:g}{kernel_q}', f'p {model.p_mode} from {model.p_init:g}', f'scale {model.scale_init}'
+    f'q {model.q_mode} from {model.q_init:g}{kernel_q}', f'p {model.p_mode} from {model.p_init:g}',
+    f'scale {model.scale_init}',
   ]  # fmt: skip
 
 

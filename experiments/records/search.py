@@ -5,7 +5,7 @@ python experiments/records/search.py --task=mnist --trials=30 --workdir=DIR
 Trial i is drawn with the seed i, so the same command tries the same networks in the same order and
 goes on where it stopped. Two processes may share the work: --first=0 --every=2 and --first=1 --every=2.
 
-Afterwards --longer=3 trains the best three of the trials in the log for five times as many epochs.
+Afterwards, in one process, --longer=3 trains the best three of the trials in the log for five times as many epochs.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ FAST = {'model.p_mode': 'fixed', 'model.p_init': 2.0, 'batch_size': 32}
 TASK = flags.DEFINE_enum('task', None, list(TASKS), 'Which record.', required=True)
 TRIALS = flags.DEFINE_integer('trials', 30, 'How many networks.')
 FIRST = flags.DEFINE_integer('first', 0, 'The first trial.')
-EVERY = flags.DEFINE_integer('every', 1, 'The step between trials.')
+EVERY = flags.DEFINE_integer('every', 1, 'The step between trials.', lower_bound=1)
 LONGER = flags.DEFINE_integer('longer', 0, 'How many of the best to train five times as long.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each trial.', required=True)
 RESULTS = flags.DEFINE_string(
