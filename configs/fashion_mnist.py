@@ -22,7 +22,7 @@ Earlier, on the test images: with batches of 128, 25 epochs, a learning rate of 
 output scales in `:2764`, 89.6, 90.5 and 90.6 % (seed 0, one run each), in 16, 15 and 10 minutes on one core.
 
 Command: python -m scs_jax.main --config=configs/fashion_mnist.py:2764 --workdir=/tmp/fashion_mnist
-Source:  github.com/brohrer/sharpened-cosine-similarity, gallery.
+Source:  github.com/brohrer/scs_torch_gallery.
 """
 
 from ml_collections import ConfigDict

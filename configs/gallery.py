@@ -22,7 +22,7 @@ cifar10_18_4 81.4 % and cifar10_15_9 84.4 % (seed 0, a minute on a GPU each); th
 these recipes. configs/fashion_mnist.py has a shorter one for Fashion-MNIST.
 
 Command: python -m scs_jax.main --config=configs/gallery.py:mnist_smoke --workdir=/tmp/smoke
-Source: github.com/brohrer/sharpened-cosine-similarity, its gallery and its parameter leaderboard.
+Source: github.com/brohrer: sharpened-cosine-similarity, scs_torch_gallery, parameter_efficiency_leaderboard.
 """
 
 from ml_collections import ConfigDict

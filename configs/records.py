@@ -34,15 +34,15 @@ overfit (78.2 % on the test images, seed 0; by epoch 30 about 83 % of the traini
 
 Expected on the test images, on one CPU core: `cifar10_80` 81.1 ± 0.4 % in 40 minutes (seeds 0 to 4),
 `cifar10_36862` 80.7 ± 0.5 % in an hour (seeds 0 to 2), `cifar10_84` 85.3 % in 100 minutes (seed 0) and
-`cifar10_24974`, below the bar, 79.0 ± 0.2 % (seeds 0 to 2, on a GPU). With `--config.total_epochs=30`, in half an
-hour: `cifar10_82` 82.2 ± 0.4 %, `cifar10_47653` 81.5 ± 0.2 %; below 80 % `cifar10_36862` 79.3 (seed 0) and
+`cifar10_24974`, below the bar, 79.0 ± 0.2 % (seeds 0 to 2, on a GPU). With `--config.total_epochs=30`, in 20 to 40
+minutes: `cifar10_82` 82.2 ± 0.4 %, `cifar10_47653` 81.5 ± 0.2 %; below 80 % `cifar10_36862` 79.3 (seed 0) and
 `cifar10_19112` 79.0 ± 0.3 % (seeds 0 to 2 where none is named). With `--config.augment.shift=4
 --config.augment.cutout=8` and `total_epochs` of 36, 60 and 100, on a GPU: `cifar10_99254` 88.8 ± 0.1 %
 (seeds 0 to 4), `cifar10_91` 92.1 % and `cifar10_99254` 90.0 % (seed 0). All runs are in experiments/reproduce,
 which also takes the mean with the mirror image.
 
 Command: python -m scs_jax.main --config=configs/records.py:cifar10_80 --workdir=/tmp/record
-Source:  github.com/brohrer/parameter_efficiency_leaderboard and its gallery of SCS networks.
+Source:  github.com/brohrer/parameter_efficiency_leaderboard, and github.com/brohrer/scs_torch_gallery.
 """
 
 from ml_collections import ConfigDict

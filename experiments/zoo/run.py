@@ -82,13 +82,13 @@ def table(results: dict, trained: list[dict]) -> str:
       and not any(key.startswith('model.') for key in line['changes'])
     ]
     longest = max((line['epochs'] for line in lines), default=0)
+    lines = [line for line in lines if line['epochs'] == longest]
     # The average is for the config's own length, and of little use after less.
-    shown = [
-      line.get('last_parameters', line) if line['changes'] else line
-      for line in lines
-      if line['epochs'] == longest
+    last = [
+      line['last_parameters'] for line in lines if line['changes'] and 'last_parameters' in line
     ]
-    accuracy = f'{_accuracy(shown)} ({longest:g} epochs)' if shown else 'not measured'
+    epochs = f'{longest:g} epochs' + (', not averaged' if last else '')
+    accuracy = f'{_accuracy(last or lines)} ({epochs})' if lines else 'not measured'
     rows.append(
       f'| `{name}` | {scs["parameters"]:,} | {scs["flops"] / 1e6:.0f} M '
       f'| {scs["images_per_second"]:.0f} | {twin["images_per_second"]:.0f} | {accuracy} |'

@@ -1,4 +1,4 @@
-"""The larger networks that Håkon Hukkelås made for the SCS gallery."""
+"""The larger SCS networks of Håkon Hukkelås."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ class HukkelasNet(nnx.Module):
   beside each level, pooled before it is compared, 1,251,284.
 
   References:
-    github.com/brohrer/sharpened-cosine-similarity, gallery, the networks of Håkon Hukkelås.
+    github.com/hukkelas/sharpened_cosine_similarity_torch.
   """
 
   def __init__(
