@@ -50,6 +50,15 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   from scs_jax import train
 
   train.train_and_evaluate(config, str(workdir))
+  return result(trial, config, workdir)
+
+
+def result(trial: Trial, config, workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns what is worth keeping of the run of `trial` in `workdir`.
+
+  Raises:
+    SystemExit: it was stopped before its last step: there is no result yet.
+  """
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   evaluations = [row for row in rows if 'val/accuracy' in row]
   images = len(_examples(config, config.data.train_split).labels)
@@ -59,20 +68,14 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   rate = statistics.median(
     e['train/images_per_second'] for e in evaluations if 'train/images_per_second' in e
   )
-  seconds = evaluations[-1]['step'] * config.batch_size / rate
-  return result(trial, config, evaluations[-1]['val/accuracy'], rate, seconds)
-
-
-def result(trial: Trial, config, accuracy: float, rate: float, seconds: float) -> dict[str, Any]:
-  """Returns the line of a run of `trial`, which trained at `rate` images/s for `seconds`."""
   return {
     **dataclasses.asdict(trial),
-    'accuracy': accuracy,
+    'accuracy': evaluations[-1]['val/accuracy'],
     'evaluated_on': f'{config.data.name} {config.data.eval_split}',
     'parameters': parameters(config),
     'epochs': config.total_epochs,
     'images_per_second': round(rate),
-    'training_seconds': round(seconds),
+    'training_seconds': round(reached * config.batch_size / rate),
     'date': datetime.date.today().isoformat(),
   }
 
@@ -116,9 +119,10 @@ def results_file(given: str | None, workdir: str, name: str = 'results.jsonl') -
   Raises:
     ValueError: `workdir` is empty.
   """
-  if not workdir:
-    raise ValueError("--workdir='' is empty; it must name the folder that gets the runs")
-  return pathlib.Path(given or pathlib.Path(workdir, name))
+  from scs_jax.workdir import folder
+
+  home = folder(workdir)
+  return pathlib.Path(given or home / name)
 
 
 def add_missing(
@@ -132,7 +136,7 @@ def add_missing(
     print(f'in {results} already: {key}', flush=True)
     return
   begun = commit()  # of what is about to run: there may be another one when it ends
-  line = {**key, **make(), **origin(), 'commit': begun}
+  line = {**key, **make(), 'commit': begun, **_machine()}
   results.parent.mkdir(parents=True, exist_ok=True)
   with results.open('a') as file:
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -174,12 +178,15 @@ def commit() -> str:
 
 def origin() -> dict[str, Any]:
   """Returns the commit, the machine and the versions that a result is from."""
+  return {'commit': commit(), **_machine()}
+
+
+def _machine() -> dict[str, Any]:
   import jax  # late, because `run` sets the devices first
 
   device = jax.devices()[0]
   chips = '' if device.platform == 'cpu' else f'{jax.device_count()} {device.device_kind}, '
   return {
-    'commit': commit(),
     'machine': f'{chips}{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()})',
     'versions': {
       'python': platform.python_version(),

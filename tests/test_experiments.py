@@ -89,12 +89,29 @@ def test_the_notation_of_stacks():
 
 @pytest.mark.parametrize(
   ('first', 'end', 'said'),
-  [(2, 2, 'no seed is from 2'), (3, 1, 'for one seed it is 4'), (-1, 2, 'seeds begin at 0')],
+  [
+    (
+      2,
+      2,
+      '--first_seed=2 and --seeds=2: no seed is from 2 on and below 2; .* for one seed it is 3',
+    ),
+    (
+      3,
+      1,
+      '--first_seed=3 and --seeds=1: no seed is from 3 on and below 1; .* for one seed it is 4',
+    ),
+    (
+      0,
+      0,
+      '--first_seed=0 and --seeds=0: no seed is from 0 on and below 0; .* for one seed it is 1',
+    ),
+    (-1, 2, '--first_seed=-1: seeds begin at 0'),
+  ],
 )
 def test_no_seed_is_an_error(first, end, said, load):
   seeds = load('trials.py')['seeds']
   assert list(seeds(2, 4)) == [2, 3]
-  with pytest.raises(ValueError, match=f'--first_seed={first}.*{said}'):
+  with pytest.raises(ValueError, match=said):
     seeds(first, end)
 
 

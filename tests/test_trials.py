@@ -71,7 +71,7 @@ def test_results_go_to_the_workdir_unless_told_otherwise(tmp_path):
   assert results_file(None, str(tmp_path)) == tmp_path / 'results.jsonl'
   assert results_file(None, str(tmp_path), 'trials.jsonl') == tmp_path / 'trials.jsonl'
   assert results_file('here.jsonl', str(tmp_path)) == pathlib.Path('here.jsonl')
-  with pytest.raises(ValueError, match="--workdir='' is empty"):
+  with pytest.raises(ValueError, match="--workdir is ''"):
     results_file('here.jsonl', '')
 
 

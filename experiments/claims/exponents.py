@@ -22,11 +22,13 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
 from trials import Trial, origin, run, write_between  # noqa: E402
-from variants import changes  # noqa: E402
+from variants import SETS, changes  # noqa: E402
 
 from scs_jax import models  # noqa: E402
 
-DATA = flags.DEFINE_enum('data', 'fashion_mnist', ['fashion_mnist', 'mnist'], 'Which.')
+DATA = flags.DEFINE_enum(
+  'data', 'fashion_mnist', [data for data, details in SETS.items() if details], 'Which.'
+)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', required=True)
 
 BEGINNINGS = (1.0, 2.0, 3.0, 5.0)

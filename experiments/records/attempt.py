@@ -36,9 +36,10 @@ RESULTS = flags.DEFINE_string(
 def trial() -> Trial:
   """Returns what the flags ask for."""
   whole = Trial(CONFIG.value, SEED.value).load()
+  held_out = splits(whole.data.name)
   changes = dict(map(parse_change, CHANGE.value))
   for key in changes:
-    if key in ('seed', *splits(whole.data.name)):
+    if key in ('seed', *held_out):
       raise ValueError(f'--change={key}=…: the seed is --seed, the splits are those of held_out.py')
     try:
       operator.attrgetter(key)(whole)
@@ -46,7 +47,7 @@ def trial() -> Trial:
       raise ValueError(f'--change={key}=…: the config has no such key. {error}') from error
   if STACK.value:
     changes['model.stack'] = parse(STACK.value)
-  return Trial(CONFIG.value, SEED.value, {**splits(whole.data.name), **changes})
+  return Trial(CONFIG.value, SEED.value, {**held_out, **changes})
 
 
 def main(_):

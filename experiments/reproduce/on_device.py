@@ -43,8 +43,7 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
     with MetricLog(home, start=0, total_steps=steps) as log:
       log.write(steps, values)
     checkpoints.save(steps, state, {'iterator': {'step': steps}, 'metrics': values})
-  rate = values['train/images_per_second']
-  return result(trial, config, values['val/accuracy'], rate, steps * config.batch_size / rate)
+  return result(trial, config, workdir)
 
 
 def _train(config, workdir: pathlib.Path) -> tuple[int, train.State, dict[str, float]]:

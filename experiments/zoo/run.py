@@ -84,11 +84,9 @@ def table(results: dict, trained: list[dict]) -> str:
     longest = max((line['epochs'] for line in lines), default=0)
     lines = [line for line in lines if line['epochs'] == longest]
     # The average is for the config's own length, and of little use after less.
-    last = [
-      line['last_parameters'] for line in lines if line['changes'] and 'last_parameters' in line
-    ]
-    epochs = f'{longest:g} epochs' + (', not averaged' if last else '')
-    accuracy = f'{_accuracy(last or lines)} ({epochs})' if lines else 'not measured'
+    shown = [line.get('last_parameters', line) if line['changes'] else line for line in lines]
+    epochs = f'{longest:g} epochs' + ('' if shown == lines else ', not averaged')
+    accuracy = f'{_accuracy(shown)} ({epochs})' if shown else 'not measured'
     rows.append(
       f'| `{name}` | {scs["parameters"]:,} | {scs["flops"] / 1e6:.0f} M '
       f'| {scs["images_per_second"]:.0f} | {twin["images_per_second"]:.0f} | {accuracy} |'
