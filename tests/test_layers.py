@@ -349,3 +349,24 @@ def test_numbers_may_be_arrays():
       ours, theirs, variables = layers(p_init=number, p_mode=mode)
       y = jax.eval_shape(jax.jit(theirs.apply), variables, IMAGES)
       assert y.shape == jax.eval_shape(lambda x, m=ours: m(x), IMAGES).shape
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'p_mode': 'fixed'},
+    {'p_mode': 'shared'},
+    {'q_mode': 'fixed'},
+    {'q_mode': 'per_kernel', 'p_init': between_1_and_3},
+    {'p_mode': 'fixed', 'q_mode': 'fixed', 'q_init': 0, 'scale_init': 3.0},
+  ],
+)
+def test_how_a_layer_learns_p_and_q_does_not_change_the_first_weights_of_the_next(options):
+  def kernels(**options):
+    rngs = flax_nnx.Rngs(0)
+    first = nnx.SharpenedCosineSimilarity(4, 8, (3, 3), rngs=rngs, **options)
+    second = nnx.SharpenedCosineSimilarity(8, 2, (3, 3), rngs=rngs)
+    return first.kernel[...], second.kernel[...], flax_nnx.Linear(2, 2, rngs=rngs).kernel[...]
+
+  for changed, default in zip(kernels(**options), kernels(), strict=True):
+    np.testing.assert_array_equal(changed, default)

@@ -96,9 +96,11 @@ class SharpenedCosineSimilarity(nnx.Module):
     check_known('output', output, parameters.OUTPUTS)
     self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
     for name, init, mode in (('raw_p', p_init, p_mode), ('raw_q', q_init, q_mode)):
+      # A fixed p or q takes its key too, so the layers made after this one start the same.
+      key = rngs.params()
       if mode != 'fixed':
         initialise = parameters.raw_initializer(init)
-        value = initialise(rngs.params(), parameters.raw_shape(mode, shape[-1]), param_dtype)
+        value = initialise(key, parameters.raw_shape(mode, shape[-1]), param_dtype)
         setattr(self, name, nnx.Param(value))
     if scale_init is not None:
       self.scale = nnx.Param(parameters.initial_scale(scale_init, param_dtype))
