@@ -42,7 +42,7 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   Raises:
     SystemExit: the run was stopped by a signal before its last step: there is no result yet.
   """
-  from scs_jax import sharding
+  from scs_jax.train import sharding
 
   config = trial.load()
   sharding.use_cpu_cores(config.batch_size)
@@ -119,7 +119,7 @@ def results_file(given: str | None, workdir: str, name: str = 'results.jsonl') -
   Raises:
     ValueError: `workdir` is empty.
   """
-  from scs_jax.workdir import folder
+  from scs_jax.workdir.claim import folder
 
   home = folder(workdir)
   return pathlib.Path(given or home / name)
@@ -161,7 +161,7 @@ def parameters(config) -> int:
 
 
 def _examples(config, split: str):
-  from scs_jax.data import sources
+  from scs_jax.data import examples as sources
 
   return sources.load(config.data.name, split, data_dir=config.data.data_dir)
 

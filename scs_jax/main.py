@@ -9,7 +9,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from scs_jax import sharding
+from scs_jax.train import sharding
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', help_string='A file of configs/, with its argument after a colon.', lock_config=True

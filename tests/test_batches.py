@@ -4,7 +4,8 @@ import itertools
 import numpy as np
 import pytest
 
-from scs_jax.data import batches, sources
+from scs_jax.data import batches
+from scs_jax.data import examples as sources
 
 
 def numbered(count: int) -> sources.Examples:

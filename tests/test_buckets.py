@@ -14,7 +14,8 @@ from gcp_storage_emulator.server import create_server
 from test_faults import at_batch
 from test_train import assert_equal, restored_state, small_config
 
-from scs_jax import checkpoint, train
+from scs_jax import train
+from scs_jax.workdir import checkpoints as checkpoint
 
 
 @pytest.fixture(scope='module')

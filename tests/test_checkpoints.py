@@ -19,8 +19,8 @@ import pytest
 from absl import logging
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from scs_jax import checkpoint
-from scs_jax.checkpoint import CheckpointError, Checkpoints, SaveError
+from scs_jax.workdir import checkpoints as checkpoint
+from scs_jax.workdir.checkpoints import CheckpointError, Checkpoints, SaveError
 
 
 def make_mesh(devices=8):
@@ -496,7 +496,7 @@ SAVE_FOR_EVER = """
 import itertools, sys
 import jax, jax.numpy as jnp
 jax.config.update('jax_platforms', 'cpu')
-from scs_jax.checkpoint import Checkpoints
+from scs_jax.workdir.checkpoints import Checkpoints
 checkpoints = Checkpoints(sys.argv[1], keep_latest=1)
 for step in itertools.count(int(sys.argv[2])):
   checkpoints.save(step, {'w': jnp.arange(8.0) + step, 'big': jnp.ones(1 << 16) * step}, {})

@@ -7,8 +7,9 @@ import pytest
 from config_files import FOLDER, load_config, load_module
 from ml_collections import ConfigDict
 
-from scs_jax import models, optim, train
+from scs_jax import models, train
 from scs_jax.data import augment
+from scs_jax.train import optim
 
 ARGUMENTS = {
   'gallery': [*load_module('gallery').NETWORKS],

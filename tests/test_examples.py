@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from scs_jax.data import sources
+from scs_jax.data import examples as sources
 
 CLASSES = 3
 SHAPE = (4, 5, 1)
@@ -383,7 +383,7 @@ def test_interrupted_write_leaves_no_file(tiny, monkeypatch, interruption):
 def test_killed_write_is_never_read(tiny):
   cache = pathlib.Path(tiny['cache_dir'])
   code = (
-    'import os, numpy as np; from scs_jax.data import sources\n'
+    'import os, numpy as np; from scs_jax.data import examples as sources\n'
     "def savez(file, **_): file.write(b'half'); file.flush(); os._exit(9)\n"
     'np.savez = savez\n'
     f"sources.load('tiny', 'train', **{tiny!r})"

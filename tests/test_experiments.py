@@ -14,7 +14,7 @@ from flax import nnx
 from scipy import stats
 
 from scs_jax import train
-from scs_jax.data import sources
+from scs_jax.data import examples as sources
 
 EXPERIMENTS = FOLDER.parent / 'experiments'
 SCRIPTS = [str(p.relative_to(EXPERIMENTS)) for p in sorted(EXPERIMENTS.glob('*/*.py'))]
@@ -109,7 +109,7 @@ def test_the_notation_of_stacks():
   ],
 )
 def test_no_seed_is_an_error(first, end, said, load):
-  seeds = load('trials.py')['seeds']
+  seeds = load('results.py')['seeds']
   assert list(seeds(2, 4)) == [2, 3]
   with pytest.raises(ValueError, match=said):
     seeds(first, end)
@@ -243,7 +243,7 @@ def test_one_program_trains_as_the_loop_does(load, monkeypatch, tmp_path):
   run = load('reproduce/on_device.py')['run']
   changes = {'data.name': 'fake', 'total_epochs': 1.1, 'batch_size': 32, 'ema_decay': 0.9,
              'augment.flip': True, 'augment.shift': 2, 'augment.cutout': 4}  # fmt: skip
-  trial = sys.modules['trials'].Trial('configs/gallery.py:mnist_smoke', 3, changes)
+  trial = sys.modules['results'].Trial('configs/gallery.py:mnist_smoke', 3, changes)
   config, home = trial.load(), tmp_path / 'one'
   line = run(trial, home)
   loop = train.train_and_evaluate(config, str(tmp_path / 'loop'))
@@ -262,7 +262,7 @@ def test_one_program_trains_as_the_loop_does(load, monkeypatch, tmp_path):
     run(trial, home)
   # A process that was stopped before it wrote its line finds what it trained.
   monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '8')  # set already, see conftest.py
-  again = sys.modules['trials'].run(trial, home)
+  again = sys.modules['results'].run(trial, home)
   assert (again['accuracy'], again['images_per_second']) == (
     line['accuracy'],
     line['images_per_second'],

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from test_train import assert_equal, restored_state, rows, small_config
 
-from scs_jax import checkpoint, losses, train
+from scs_jax import train
 from scs_jax.data import batches
-from scs_jax.watchdog import Watchdog
-from scs_jax.workdir import WorkdirError
+from scs_jax.train import losses
+from scs_jax.train.watchdog import Watchdog
+from scs_jax.workdir import checkpoints as checkpoint
+from scs_jax.workdir.claim import WorkdirError
 
 
 def at_batch(monkeypatch, number, action):

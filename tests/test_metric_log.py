@@ -3,8 +3,8 @@ import pathlib
 
 import pytest
 
-from scs_jax import metric_log
-from scs_jax.metric_log import MetricLog, Rate
+from scs_jax.workdir import metric_log
+from scs_jax.workdir.metric_log import MetricLog, Rate
 
 
 def steps(workdir):

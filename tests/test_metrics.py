@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scs_jax import losses, metrics
+from scs_jax.train import losses, metrics
 
 
 def test_cross_entropy_by_hand():

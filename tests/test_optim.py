@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scs_jax import optim
+from scs_jax.train import optim
 
 CONSTANT = {'name': 'constant', 'peak_learning_rate': 0.1}
 

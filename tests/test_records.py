@@ -5,11 +5,12 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from test_sources import features, prepare
+from test_examples import features, prepare
 from test_train import small_config
 
 from scs_jax import train
-from scs_jax.data import records, sources
+from scs_jax.data import examples as sources
+from scs_jax.data import records
 
 SIZES = [(40, 30), (25, 60), (33, 33), (300, 200), (24, 24), (50, 41)]
 COUNT = 26

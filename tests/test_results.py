@@ -9,9 +9,9 @@ import pytest
 from config_files import FOLDER
 
 sys.path.insert(0, str(FOLDER.parent / 'experiments'))
-from trials import Trial, add_missing, percent, read, results_file, run, write_between
+from results import Trial, add_missing, percent, read, results_file, run, write_between
 
-from scs_jax import metric_log
+from scs_jax.workdir import metric_log
 
 CHANGES = {
   'data.train_split': 'train[:64]',

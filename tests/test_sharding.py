@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from scs_jax import sharding
+from scs_jax.train import sharding
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_batch_that_does_not_divide_is_told_the_nearest():
 def test_cpu_cores_become_devices_that_divide_the_batch(cores, batch, devices):
   code = (
     f'import os; os.sched_getaffinity = lambda _: range({cores})\n'
-    f'import jax; from scs_jax import sharding; sharding.use_cpu_cores({batch})\n'
+    f'import jax; from scs_jax.train import sharding; sharding.use_cpu_cores({batch})\n'
     'print(jax.device_count("cpu"))'
   )
   run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
@@ -92,7 +92,7 @@ def test_cpu_cores_become_devices_that_divide_the_batch(cores, batch, devices):
 def test_a_given_count_of_cpu_devices_stays_and_has_spare_threads_too(given):
   code = (
     'import os; os.sched_getaffinity = lambda _: range(4)\n'
-    'import jax; from scs_jax import sharding; sharding.use_cpu_cores(128)\n'
+    'import jax; from scs_jax.train import sharding; sharding.use_cpu_cores(128)\n'
     'print(jax.device_count("cpu"), os.environ["PJRT_NPROC"])'
   )
   known = ('JAX_NUM_CPU_DEVICES', 'XLA_FLAGS', 'PJRT_NPROC')

@@ -17,9 +17,11 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from scs_jax import losses, models, optim, sharding, train
-from scs_jax.checkpoint import CheckpointError
-from scs_jax.data import augment, batches, sources
+from scs_jax import models, train
+from scs_jax.train import losses, optim, sharding
+from scs_jax.workdir.checkpoints import CheckpointError
+from scs_jax.data import augment, batches
+from scs_jax.data import examples as sources
 
 sys.path.insert(0, str(FOLDER.parent / 'experiments' / 'speed'))
 from networks import make_step, sharded

@@ -21,7 +21,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
-from trials import Trial, origin, run, write_between  # noqa: E402
+from results import Trial, origin, run, write_between  # noqa: E402
 from variants import SETS, changes  # noqa: E402
 
 from scs_jax import models  # noqa: E402

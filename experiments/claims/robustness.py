@@ -33,7 +33,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
-from trials import (  # noqa: E402
+from results import (  # noqa: E402
   Trial,
   add_missing,
   percent,
@@ -46,8 +46,8 @@ from trials import (  # noqa: E402
 from variants import SETS, changes, comparisons, folder_of  # noqa: E402
 
 from scs_jax import models, train  # noqa: E402
-from scs_jax.data import sources  # noqa: E402
-from scs_jax.spelling import check_known  # noqa: E402
+from scs_jax.data import examples as sources  # noqa: E402
+from scs_jax.errors import check_known  # noqa: E402
 
 DATA = flags.DEFINE_enum('data', 'fashion_mnist', list(SETS), 'Which networks.')
 AGAINST = flags.DEFINE_string('against', 'conv + BatchNorm + ReLU', 'The other one: a variant.')

@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from net import ClaimNet  # noqa: E402
-from trials import Trial, add_missing, results_file, run, seeds  # noqa: E402
+from results import Trial, add_missing, results_file, run, seeds  # noqa: E402
 from variants import BASES, SETS, changes, comparisons, folder_of  # noqa: E402
 
 from scs_jax import models  # noqa: E402

@@ -15,7 +15,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 import robustness  # noqa: E402
-from trials import read, with_key, write_between  # noqa: E402
+from results import read, with_key, write_between  # noqa: E402
 from variants import SETS, changes, comparisons  # noqa: E402
 
 HEADER = """\

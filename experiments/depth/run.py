@@ -17,10 +17,10 @@ from jax import lax
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from trials import write_between  # noqa: E402
+from results import write_between  # noqa: E402
 
 import scs_jax  # noqa: E402
-from scs_jax.data import sources  # noqa: E402
+from scs_jax.data import examples as sources  # noqa: E402
 
 DEPTH, WIDTH, BATCH = 50, 16, 32
 SEEDS = 3

@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 import run  # noqa: E402
 
 import scs_jax  # noqa: E402
-from scs_jax.data import sources  # noqa: E402
+from scs_jax.data import examples as sources  # noqa: E402
 
 STEPS, MEASURED_AT = 300, (0, 100, 300)
 BATCH, LEARNING_RATE = 32, 2e-3

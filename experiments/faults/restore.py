@@ -25,8 +25,9 @@ def digest(state) -> str:
 def main() -> None:
   from flax import nnx
 
-  from scs_jax import models, optim, sharding, train
-  from scs_jax.checkpoint import Checkpoints
+  from scs_jax import models, train
+  from scs_jax.train import optim, sharding
+  from scs_jax.workdir.checkpoints import Checkpoints
 
   workdir, fsdp = pathlib.Path(sys.argv[1]).resolve(), int(sys.argv[2])
   config = json.loads((workdir / 'config.json').read_text())

@@ -226,7 +226,7 @@ def damage(folder) -> dict:
   """Single bytes changed, files cut off, files deleted: anywhere in a checkpoint."""
   import jax
 
-  from scs_jax.checkpoint import CheckpointError, Checkpoints
+  from scs_jax.workdir.checkpoints import CheckpointError, Checkpoints
 
   state = {'a': jax.random.normal(jax.random.key(0), (300, 40)), 'b': jax.numpy.arange(7)}
   with Checkpoints(folder / 'run') as checkpoints:
@@ -343,7 +343,8 @@ def sharded_bytes(folder) -> dict:
 import jax
 jax.config.update('jax_num_cpu_devices', 8)
 from flax import nnx
-from scs_jax import models, optim, sharding, train
+from scs_jax import models, train
+from scs_jax.train import optim, sharding
 mesh = sharding.make_mesh(data=1, fsdp=8)
 build = lambda: models.build('resnet', input_shape=(32, 32, 3), num_classes=10, rngs=nnx.Rngs(0))
 schedule = {'name': 'constant', 'peak_learning_rate': 0.1}

@@ -14,7 +14,7 @@ from absl import app, flags
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from trials import Trial, run  # noqa: E402
+from results import Trial, run  # noqa: E402
 
 CONFIG = flags.DEFINE_string('config', 'configs/mnist.py', 'What to train.')
 SEEDS = flags.DEFINE_list('seeds', ['0', '1', '2'], 'One run for each.')

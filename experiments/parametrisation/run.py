@@ -14,7 +14,8 @@ from absl import app, flags
 from jax import nn
 from jax import numpy as jnp
 
-from scs_jax import sharding, train
+from scs_jax import train
+from scs_jax.train import sharding
 from scs_jax.layers import parameters
 
 SEEDS = flags.DEFINE_list('seeds', ['0', '1', '2'], 'One run for each map.')

@@ -33,9 +33,9 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent / 'speed'), str(HERE.parent), str(ROOT)]
 
 from networks import make_step, sharded  # noqa: E402
-from trials import write_between  # noqa: E402
+from results import write_between  # noqa: E402
 
-from scs_jax import sharding  # noqa: E402
+from scs_jax.train import sharding  # noqa: E402
 
 # One chip, as published: bfloat16 flops a second, bytes a second from its memory.
 PEAKS = {'v5e': (197e12, 819e9), 'v5p': (459e12, 2765e9)}

@@ -20,7 +20,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from held_out import outcome, splits  # noqa: E402
 from notation import parse  # noqa: E402
-from trials import Trial, add_missing, parse_change, results_file  # noqa: E402
+from results import Trial, add_missing, parse_change, results_file  # noqa: E402
 
 NAME = flags.DEFINE_string('name', None, 'Of the line and of the folder.', required=True)
 CONFIG = flags.DEFINE_string('config', None, 'File, with its argument.', required=True)

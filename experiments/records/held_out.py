@@ -6,7 +6,7 @@ import sys
 sys.path[:0] = [str(pathlib.Path(__file__).parent.parent)]
 
 from notation import recipe  # noqa: E402
-from trials import Trial, run  # noqa: E402
+from results import Trial, run  # noqa: E402
 
 HELD_OUT = 5000
 SIZES = {'mnist': 60000, 'fashion_mnist': 60000, 'cifar10': 50000}

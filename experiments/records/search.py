@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from held_out import outcome, splits  # noqa: E402
-from trials import Trial, add_missing, parameters, read, results_file  # noqa: E402
+from results import Trial, add_missing, parameters, read, results_file  # noqa: E402
 
 # Data set, most parameters, and epochs of a trial, each two minutes on one core.
 TASKS = {

@@ -18,7 +18,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / 'reproduce'), str(HERE.parent), str(HERE.parent.parent)]
 
 from rows import ROWS, lines_of  # noqa: E402
-from trials import ROOT, read, write_between  # noqa: E402
+from results import ROOT, read, write_between  # noqa: E402
 
 # Data set, bar, parameters of the record, and those that ours must be below.
 RECORDS = (

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from scs_jax import train
-from scs_jax.data import sources
+from scs_jax.data import examples as sources
 
 ROWS = 500  # of a batch
 

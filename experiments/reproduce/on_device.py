@@ -17,12 +17,14 @@ from flax import nnx
 
 sys.path[:0] = [str(pathlib.Path(__file__).parent.parent)]
 
-from trials import Trial, result  # noqa: E402
+from results import Trial, result  # noqa: E402
 
-from scs_jax import data, losses, metrics, models, optim, train  # noqa: E402
-from scs_jax.checkpoint import Checkpoints  # noqa: E402
-from scs_jax.data import augment, batches, sources  # noqa: E402
-from scs_jax.metric_log import MetricLog  # noqa: E402
+from scs_jax import data, models, train  # noqa: E402
+from scs_jax.train import losses, metrics, optim  # noqa: E402
+from scs_jax.workdir.checkpoints import Checkpoints  # noqa: E402
+from scs_jax.data import augment, batches
+from scs_jax.data import examples as sources  # noqa: E402
+from scs_jax.workdir.metric_log import MetricLog  # noqa: E402
 from scs_jax.workdir import claim, folder  # noqa: E402
 
 

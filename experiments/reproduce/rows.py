@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path[:0] = [str(pathlib.Path(__file__).parent.parent)]
 
-from trials import Trial, with_key  # noqa: E402
+from results import Trial, with_key  # noqa: E402
 
 SOURCES = {
   'Pisoni': 'Raphael Pisoni, 2022: *Sharpened Cosine Similarity: Part 2*',

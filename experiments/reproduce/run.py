@@ -16,7 +16,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from rows import ROWS  # noqa: E402
-from trials import Trial, add_missing, results_file, run, seeds  # noqa: E402
+from results import Trial, add_missing, results_file, run, seeds  # noqa: E402
 
 ROW = flags.DEFINE_enum('row', None, list(ROWS), 'Which.', required=True)
 SEEDS = flags.DEFINE_integer(
@@ -45,7 +45,7 @@ def answer(row: str, trial: Trial, folder: pathlib.Path) -> dict:
     import mirrored  # after the run, which sets the devices
 
     from scs_jax import train
-    from scs_jax.data import sources
+    from scs_jax.data import examples as sources
 
     model = train.trained_model(config, str(folder))
     examples = sources.load(config.data.name, config.data.eval_split, data_dir=config.data.data_dir)

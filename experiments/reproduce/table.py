@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from rows import ROWS, SOURCES, Row, lines_of  # noqa: E402
-from trials import percent, read, write_between  # noqa: E402
+from results import percent, read, write_between  # noqa: E402
 
 HEADER = ('row', 'claim', 'source', 'published', 'ours', 'n', 'parameters', 'recipe', 'one run')
 

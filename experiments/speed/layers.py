@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 
 import scs_jax
-from scs_jax.models.twins import ConvBlock
+from scs_jax.models.parts import ConvBlock
 from scs_jax.ops.correlation import LAYOUTS
 
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax import losses, models, optim, sharding, train
+from scs_jax import models, train
+from scs_jax.train import losses, optim, sharding
 from scs_jax.data import augment
-from scs_jax.models.twins import ConvBlock
+from scs_jax.models.parts import ConvBlock
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 BATCH = 128

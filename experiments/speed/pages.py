@@ -12,7 +12,7 @@ from timing import interleaved
 
 sys.path[:0] = [str(ROOT), str(ROOT / 'experiments')]
 
-from trials import Trial  # noqa: E402
+from results import Trial  # noqa: E402
 
 IMAGES = {'cifar10': (32, 32, 3), 'mnist': (28, 28, 1)}
 

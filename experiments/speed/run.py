@@ -125,7 +125,7 @@ def _pull(f, x, g):
 
 def steps() -> dict:
   """Whole training steps beside the convolutional twin, and PyTorch's if it is installed."""
-  from scs_jax import sharding
+  from scs_jax.train import sharding
 
   sharding.use_cpu_cores(128)
   from networks import BATCH, floor_step, networks, timed_step
@@ -156,7 +156,7 @@ def steps() -> dict:
 
 def loop() -> dict:
   """The training loop on CIFAR-10, with data and a row of metrics every 50 steps, beside the step."""
-  from scs_jax import sharding
+  from scs_jax.train import sharding
 
   sharding.use_cpu_cores(128)
   from loop import compare

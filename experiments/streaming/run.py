@@ -20,9 +20,10 @@ from PIL import Image
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from trials import origin  # noqa: E402
+from results import origin  # noqa: E402
 
-from scs_jax.data import records, sources  # noqa: E402
+from scs_jax.data import examples as sources
+from scs_jax.data import records  # noqa: E402
 
 COUNT, WIDTH, HEIGHT, BATCH, BATCHES = 400, 500, 375, 64, 200
 

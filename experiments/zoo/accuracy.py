@@ -15,7 +15,7 @@ from absl import app, flags
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from trials import Trial, add_missing, parse_change, results_file, run  # noqa: E402
+from results import Trial, add_missing, parse_change, results_file, run  # noqa: E402
 
 NETWORK = flags.DEFINE_string('network', None, 'The argument of the config.', required=True)
 CHANGE = flags.DEFINE_multi_string(

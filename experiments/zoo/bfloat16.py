@@ -18,7 +18,7 @@ from absl import app, flags
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from trials import Trial, origin, write_between  # noqa: E402
+from results import Trial, origin, write_between  # noqa: E402
 
 NETWORKS = runpy.run_path(str(HERE.parent.parent / 'configs' / 'cifar10.py'))['NETWORKS']
 NETWORK = flags.DEFINE_multi_enum('network', list(NETWORKS), list(NETWORKS), 'Which.')

@@ -16,7 +16,7 @@ import time
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent), str(HERE.parent / 'speed')]
 
-from trials import (  # noqa: E402
+from results import (  # noqa: E402
   ROOT,
   Trial,
   origin,
@@ -27,7 +27,7 @@ from trials import (  # noqa: E402
   write_between,
 )  # fmt: skip
 
-from scs_jax import sharding  # noqa: E402
+from scs_jax.train import sharding  # noqa: E402
 
 RESULTS = HERE / 'results.json'
 BATCH = 64
@@ -41,7 +41,8 @@ def measure(name: str, variant: str) -> dict:
   from flax import nnx
   from networks import timed_step
 
-  from scs_jax import losses, models
+  from scs_jax import models
+  from scs_jax.train import losses
 
   config = Trial(f'configs/cifar10.py:{name},variant={variant}', 0).load()
   sizes = config.model.to_dict()

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from scs_jax.data import augment, batches, sources
+from scs_jax.data import augment, batches
+from scs_jax.data import examples as sources
 
 __all__ = ['augment', 'batches', 'evaluation_batches', 'load', 'sources', 'train_batches']
 

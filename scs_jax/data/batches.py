@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scs_jax.data.sources import Examples
+from scs_jax.data.examples import Examples
 
 
 class Order:

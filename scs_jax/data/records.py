@@ -17,7 +17,7 @@ from absl import flags
 from PIL import Image
 
 from scs_jax.data.batches import Order, rows_of, step_of
-from scs_jax.data.sources import data_source, prepared_builder
+from scs_jax.data.examples import data_source, prepared_builder
 
 _ENDLESS = 1 << 40  # rows
 _THREADS = 16

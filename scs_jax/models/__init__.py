@@ -11,7 +11,7 @@ from scs_jax.models.densenet import DenseNet
 from scs_jax.models.hukkelas import HukkelasNet
 from scs_jax.models.resnet import ResNet
 from scs_jax.models.scs_net import ScsNet
-from scs_jax.spelling import check_known
+from scs_jax.errors import check_known
 
 MODELS = {
   'autoencoder': Autoencoder,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.models.twins import Maker, run
+from scs_jax.models.parts import Maker, run
 
 
 class Upsampling(nnx.Module):

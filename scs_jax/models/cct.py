@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax.layers import parameters
-from scs_jax.models.twins import Maker, run
+from scs_jax.models.parts import Maker, run
 from scs_jax.ops import sharpened_cosine_attention
 
 P_INIT = 2.0  # of the attention

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.models.twins import Maker, global_mean, run
+from scs_jax.models.parts import Maker, global_mean, run
 
 
 class ConvMixer(nnx.Module):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.models.twins import Maker, run, sum_of_paths
+from scs_jax.models.parts import Maker, run, sum_of_paths
 
 
 class Level(nnx.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax.layers import nnx as layers
-from scs_jax.spelling import check_known
+from scs_jax.errors import check_known
 
 VARIANTS = ('scs', 'conv')
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.models.twins import Maker, global_mean, run, sum_of_paths
-from scs_jax.spelling import check_known
+from scs_jax.models.parts import Maker, global_mean, run, sum_of_paths
+from scs_jax.errors import check_known
 
 DOWNSAMPLING = ('stride', 'pool')
 HEADS = ('mean', 'flat')

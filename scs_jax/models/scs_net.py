@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax.layers import nnx as layers
-from scs_jax.models.twins import VARIANTS, ConvBlock, pool, run
-from scs_jax.spelling import check_known
+from scs_jax.models.parts import VARIANTS, ConvBlock, pool, run
+from scs_jax.errors import check_known
 
 _BEGIN = {'p_init': None, 'q_init': None}  # None: as in the other layers
 # What a layer's description may say besides its kind; the values are defaults, ... is required.

@@ -18,14 +18,15 @@ import numpy as np
 import optax
 from flax import nnx
 
-from scs_jax import data, losses, metrics, models, optim, pictures, sharding
-from scs_jax.checkpoint import Checkpoints, SaveError
+from scs_jax import data, models, pictures
+from scs_jax.workdir.checkpoints import Checkpoints, SaveError
 from scs_jax.data import augment
-from scs_jax.metric_log import MetricLog, Rate
-from scs_jax.spelling import check_known
-from scs_jax.stopping import StopRequest
-from scs_jax.watchdog import Watchdog
-from scs_jax.workdir import check_present, check_same_run, claim, folder, holds_run, is_bucket
+from scs_jax.workdir.metric_log import MetricLog, Rate
+from scs_jax.errors import check_known
+from scs_jax.train import losses, metrics, optim, sharding
+from scs_jax.train.stopping import StopRequest
+from scs_jax.train.watchdog import Watchdog
+from scs_jax.workdir.claim import check_present, check_same_run, claim, folder, holds_run, is_bucket
 
 State = dict[str, Any]  # params, statistics, optimizer and, if it is on, ema
 Batch = dict[str, jax.Array]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from scs_jax.spelling import check_known
+from scs_jax.errors import check_known
 
 Schedule = Callable[[jax.Array], jax.Array]
 ONE_CYCLE_WARMUP = 0.3  # of the steps, as the SCS gallery had it; momentum turns there too

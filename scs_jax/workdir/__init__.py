@@ -1,0 +1,1 @@
+"""What happens on disk: the folder of a run."""
