@@ -20,8 +20,7 @@ from ml_collections import ConfigDict
 from scs_jax import models, train
 from scs_jax.train import losses, optim, sharding
 from scs_jax.workdir.checkpoints import CheckpointError
-from scs_jax.data import augment, batches
-from scs_jax.data import examples as sources
+from scs_jax.data import augment, batches, load
 
 sys.path.insert(0, str(FOLDER.parent / 'experiments' / 'speed'))
 from networks import make_step, sharded
@@ -120,7 +119,7 @@ def test_evaluation_mode_repeats_the_last_evaluation_and_changes_nothing(finishe
 def test_a_trained_model_answers_as_it_did_when_it_was_evaluated(finished):
   workdir, values = finished
   model = train.trained_model(small_config(), workdir)
-  data = sources.load('mnist5k', 'test[:100]')
+  data = load('mnist5k', 'test[:100]')
   answers = model(train.as_float(jnp.asarray(data.images))).argmax(-1)
   assert np.mean(answers == data.labels) == pytest.approx(values['val/accuracy'])
   with pytest.raises(CheckpointError, match='no step 3'):
@@ -183,7 +182,7 @@ def test_averaged_parameters_are_saved_and_evaluated(tmp_path, finished):
   assert last['val/loss'] != values['val/loss']
   model = train.trained_model(config, tmp_path)
   np.testing.assert_array_equal(model.scs_0.kernel[...], kernel(state['ema']['params']))
-  examples = sources.load('mnist5k', config.data.eval_split)
+  examples = load('mnist5k', config.data.eval_split)
   logits = model(train.as_float(jnp.asarray(examples.images)))
   entropy = optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels)
   assert float(entropy.mean()) == pytest.approx(values['val/loss'], abs=1e-6)
@@ -331,7 +330,7 @@ def steps_on(device_count, steps, variant, dtype, fsdp=1):
   """Losses of the first steps of the small network on that many devices."""
   devices = np.array(jax.devices()[:device_count]).reshape(-1, fsdp)
   mesh = Mesh(devices, sharding.AXES)
-  examples = sources.load('mnist5k', 'train[:256]')
+  examples = load('mnist5k', 'train[:256]')
   sizes = dict(small_config().model.to_dict(), variant=variant, dtype=dtype, param_dtype=dtype)
   build = lambda: models.build(**sizes, input_shape=(28, 28, 1), num_classes=10, rngs=nnx.Rngs(0))
   graph, params, statistics = nnx.split(build(), nnx.Param, ...)
