@@ -105,9 +105,9 @@ def test_evaluation_mode_repeats_the_last_evaluation_and_changes_nothing(finishe
 def test_a_trained_model_answers_as_it_did_when_it_was_evaluated(finished):
   workdir, values = finished
   model = train.trained_model(small_config(), workdir)
-  data = data.load('mnist5k', 'test[:100]')
-  answers = model(train.as_float(jnp.asarray(data.images))).argmax(-1)
-  assert np.mean(answers == data.labels) == pytest.approx(values['val/accuracy'])
+  examples = data.load('mnist5k', 'test[:100]')
+  answers = model(train.as_float(jnp.asarray(examples.images))).argmax(-1)
+  assert np.mean(answers == examples.labels) == pytest.approx(values['val/accuracy'])
   with pytest.raises(CheckpointError, match='no step 3'):
     train.trained_model(small_config(), workdir, 3)
 

@@ -46,7 +46,7 @@ from results import (  # noqa: E402
 from variants import SETS, changes, comparisons, folder_of  # noqa: E402
 
 from scs_jax import models, train  # noqa: E402
-from scs_jax.data import examples as sources  # noqa: E402
+from scs_jax.data import load  # noqa: E402
 from scs_jax.errors import check_known  # noqa: E402
 
 DATA = flags.DEFINE_enum('data', 'fashion_mnist', list(SETS), 'Which networks.')
@@ -208,7 +208,7 @@ def outcome(images: jax.Array, labels: jax.Array, *, data: str, against: str, se
 def main(_):
   os.environ.setdefault('JAX_NUM_CPU_DEVICES', '1')  # attacks are not sharded
   models.MODELS['claim_net'] = ClaimNet
-  test = sources.load(DATA.value, 'test')
+  test = load(DATA.value, 'test')
   images, labels = train.as_float(jnp.asarray(test.images)), jnp.asarray(test.labels)
   results = results_file(RESULTS.value, WORKDIR.value, 'robustness.jsonl')
   others = [name for name in comparisons(DATA.value) if name != 'SCS']

@@ -20,7 +20,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 from results import write_between  # noqa: E402
 
 import scs_jax  # noqa: E402
-from scs_jax.data import examples as sources  # noqa: E402
+from scs_jax.data import load  # noqa: E402
 
 DEPTH, WIDTH, BATCH = 50, 16, 32
 SEEDS = 3
@@ -129,7 +129,7 @@ def measure(key, images, case):
 
 
 def main():
-  examples = sources.load('cifar10', 'test')
+  examples = load('cifar10', 'test')
   images = jnp.asarray(examples.images[:BATCH] / 255, jnp.float32)
   results = {}
   for name, case in CASES.items():

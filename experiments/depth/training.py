@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 import run  # noqa: E402
 
 import scs_jax  # noqa: E402
-from scs_jax.data import examples as sources  # noqa: E402
+from scs_jax.data import load  # noqa: E402
 
 STEPS, MEASURED_AT = 300, (0, 100, 300)
 BATCH, LEARNING_RATE = 32, 2e-3
@@ -114,7 +114,7 @@ def table(results):
 
 
 def main():
-  examples = sources.load('cifar10', f'train[:{(STEPS + 1) * BATCH}]')
+  examples = load('cifar10', f'train[:{(STEPS + 1) * BATCH}]')
   images, labels = halved(examples.images), jnp.asarray(examples.labels, jnp.int32)
   results = {}
   for name in run.SHOWN:
