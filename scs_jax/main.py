@@ -1,28 +1,38 @@
-"""Trains or evaluates: python -m scs_jax.main --config=configs/quickstart.py --workdir=DIR."""
+"""The command line: python -m scs_jax.main --config=configs/quickstart.py --workdir=DIR."""
 
 import os
 import pathlib
 import sys
-import traceback
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from scs_jax.train import sharding
+from scs_jax.errors import ArgumentError, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', help_string='A file of configs/, with its argument after a colon.', lock_config=True
+  'config',
+  help_string="A file of configs/, with its argument after a colon, or a workdir's config.json.",
+  lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; the same again goes on.')
-_MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 'Train, or evaluate a checkpoint.')
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of the run. The same command again resumes it.'
+)
+_MODE = flags.DEFINE_enum(
+  'mode',
+  'train',
+  ['train', 'eval', 'pictures'],
+  'Train; evaluate a checkpoint; or draw the kernels of a checkpoint.',
+)
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
-  'Join the other hosts of a TPU pod. Elsewhere JAX_COORDINATOR_ADDRESS, '
-  'JAX_NUM_PROCESSES and JAX_PROCESS_ID say which processes there are.',
+  'Join the other hosts of a TPU pod. Elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and '
+  'JAX_PROCESS_ID instead.',
 )
-_STEP = flags.DEFINE_integer('step', None, 'The checkpoint that --mode=eval evaluates; newest.')
+_STEP = flags.DEFINE_integer(
+  'step', None, 'The checkpoint that --mode=eval and --mode=pictures read; the newest by default.'
+)
 
 
 def main(argv: list[str]) -> None:
@@ -30,19 +40,28 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
   if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)  # the run says itself what a user wants to know
+    logging.set_verbosity(logging.WARNING)  # the run prints what a user wants to know
   config = _CONFIG.value
   _join_hosts()
+
+  from scs_jax.train import sharding  # late, because a typo in a flag should be reported at once
+
   sharding.use_cpu_cores(config.batch_size)
 
-  from scs_jax import train  # after the devices are settled, and after a typo was refused
+  from scs_jax import train
 
   if _MODE.value == 'train':
-    train.train_and_evaluate(config, _WORKDIR.value)
-    return
-  values = train.evaluate_checkpoint(config, _WORKDIR.value, _STEP.value)
+    train.run(train.Experiment(config), _WORKDIR.value)
+  elif _MODE.value == 'eval':
+    values = train.evaluate_checkpoint(config, _WORKDIR.value, _STEP.value)
+    _print('  '.join(f'{name} {value:.4g}' for name, value in values.items()))
+  else:
+    _print(train.draw_checkpoint(config, _WORKDIR.value, _STEP.value))
+
+
+def _print(text: object) -> None:
   if jax.process_index() == 0:
-    print('  '.join(f'{name} {value:.4g}' for name, value in values.items()))
+    print(text)
 
 
 def _join_hosts() -> None:
@@ -56,22 +75,27 @@ def _join_hosts() -> None:
     count, index = (int(os.environ[name]) for name in names)
   except (KeyError, ValueError):
     said = {name: os.environ.get(name) for name in names}
-    raise ValueError(
+    raise ArgumentError(
       f'JAX_COORDINATOR_ADDRESS is set, so {" and ".join(names)} must be numbers, got {said}'
     ) from None
   jax.distributed.initialize(os.environ['JAX_COORDINATOR_ADDRESS'], count, index)
 
 
-def _run() -> None:
-  """Turns errors that this package raises itself into one line: they were written to be read."""
+def run() -> None:
+  """Prints expected errors as one line, without a traceback."""
   flags.mark_flags_as_required(['config', 'workdir'])
   try:
-    app.run(main, flags_parser=_parse)
-  except Exception as error:
-    raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    if pathlib.Path(__file__).parent not in raised_in.parents:
-      raise
+    app.run(main, argv=[_readable(word) for word in sys.argv], flags_parser=_parse)
+  except UserError as error:
     sys.exit(f'error: {error}')
+
+
+def _readable(word: str) -> str:
+  """Lets the flag --config take a workdir's config.json: a Python file of ours reads it."""
+  name, _, path = word.partition('=')
+  if name.lstrip('-') == 'config' and path.endswith('.json'):
+    return f'{name}={pathlib.Path(__file__).parent / "train" / "config.py"}:{path}'
+  return word
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -81,16 +105,17 @@ def _parse(argv: list[str]) -> list[str]:
     _CONFIG.value.keys()  # a config that did not load fails at the first touch
     return rest
   except flags.Error as error:
-    # What a config file raised comes as the text of its traceback; its last line says what it was.
+    # What a config file raised comes as the text of its traceback; its last line is the message.
     lines = [line for line in str(error).splitlines() if line.strip()]
     flag = lines[0].removesuffix('Error whilst parsing config file:') if len(lines) > 1 else ''
-    sys.exit(f'error: {flag}{lines[-1].removeprefix("ValueError: ")}')
+    message = lines[-1].removeprefix('scs_jax.errors.ArgumentError: ').removeprefix('ValueError: ')
+    sys.exit(f'error: {flag}{message}')
   except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-    message = error
+    message: object = error
     while isinstance(message, Exception) and message.args and not isinstance(message, OSError):
       message = message.args[0]
     sys.exit('error: --config: ' + ' '.join(str(message).split()))
 
 
 if __name__ == '__main__':
-  _run()
+  run()

@@ -9,17 +9,27 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
+from scs_jax.errors import ArgumentError
+
 COLOURS = 'RdBu_r'
 
 
-def draw_first_layer(layer: nnx.Module, image: np.ndarray, folder: epath.Path) -> None:
-  """Draws the kernels of the first layer as `kernels.png`, and its response to one image.
+def draw(model: nnx.Module, image: np.ndarray, folder: epath.Path) -> None:
+  """Draws the kernels of a model's first layer, and their responses to one image.
 
   Args:
-    layer: an SCS layer that sees the image.
+    model: has a `first_layer` with a `kernel` `[height, width, in, out]`.
     image: `[height, width, channels]`, 0 to 1.
     folder: gets `kernels.png` and `feature_maps.png`.
+
+  Raises:
+    ArgumentError: the model has no such layer.
   """
+  layer = getattr(model, 'first_layer', None)
+  if layer is None:
+    raise ArgumentError(f'{type(model).__name__} has no attribute first_layer')
+  if not hasattr(layer, 'kernel'):  # a stack may begin with a pool
+    raise ArgumentError('the first layer has no kernels')
   folder.mkdir(parents=True, exist_ok=True)
   draw_kernels(np.asarray(layer.kernel[...], np.float32), folder / 'kernels.png')
   maps = nnx.jit(layer)(image[None])[0]

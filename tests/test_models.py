@@ -1,4 +1,4 @@
-"""Golden parameter counts, twins, and what a wrong description is told."""
+"""Golden parameter counts, twins, first weights, and errors."""
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +35,11 @@ def build(config, rngs=None, **changes):
   return models.build(**sizes, input_shape=shape, num_classes=10, rngs=rngs or nnx.Rngs(0))
 
 
-def activations(model, x, train=False):
+def activations(model, x):
   """All outputs of the model by name, compiled as one."""
+  model.eval()
   graph, state = nnx.split(model)
-  return jax.jit(lambda state, x: dict(nnx.merge(graph, state).activations(x, train)))(state, x)
+  return jax.jit(lambda state, x: dict(nnx.merge(graph, state).activations(x)))(state, x)
 
 
 def count(build_model):
@@ -89,9 +90,11 @@ def test_batch_statistics_move_in_training_only():
   model = build(load_config('gallery', 'mnist_smoke'), variant='conv')
   x = jax.random.uniform(jax.random.key(0), (4, 28, 28, 1))
   before = model.scs_0.norm.mean[...]
+  model.eval()
   nnx.jit(lambda m: m(x))(model)
   np.testing.assert_array_equal(model.scs_0.norm.mean[...], before)
-  nnx.jit(lambda m: m(x, train=True))(model)
+  model.train()
+  nnx.jit(lambda m: m(x))(model)
   assert not np.array_equal(model.scs_0.norm.mean[...], before)
 
 
@@ -168,8 +171,9 @@ def test_a_layer_used_again_has_one_set_of_parameters(variant):
   assert sizes[0] == sizes[1]
   x = jax.random.normal(jax.random.key(0), (2, 6, 6, 1))
   model, expected = built[1], x
+  model.eval()
   for layer in (model.scs_0, model.pointwise_1, model.pointwise_1):
-    expected = models.twins.run(layer, expected, False)
+    expected = layer(expected)
   expected = model.head_3(expected.reshape(2, -1))
   np.testing.assert_allclose(model(x), expected, atol=1e-6)
 
@@ -326,7 +330,7 @@ def loss_of_params(model, x):
   params, rest = map(nnx.to_pure_dict, states)
 
   def loss(params):
-    y = nnx.merge(graph, params, rest)(x, train=True)
+    y = nnx.merge(graph, params, rest)(x)
     return jnp.square(y - jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum()
 
   return loss, params
@@ -413,3 +417,89 @@ def test_unit_outputs_keep_their_size_through_fifty_layers():
   (gradient,) = pull(jnp.ones_like(y))
   assert 0.1 < y.std() / x.std() < 10
   assert 0.05 < gradient.std() < 50
+
+
+@pytest.mark.parametrize('variant', ['scs', 'conv'])
+@pytest.mark.parametrize('name', SMALL)
+def test_two_networks_of_one_kind_compare_equal_as_graphs(name, variant):
+  """So that a jitted function of the structure is traced once."""
+  one, other = (nnx.graphdef(small(name, variant)) for _ in range(2))
+  assert one == other
+  assert hash(one) == hash(other)
+
+
+def kernels_of(model):
+  leaves = jax.tree.leaves_with_path(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+  return [np.asarray(leaf) for path, leaf in leaves if path[-1].key == 'kernel']
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_the_twin_starts_with_the_same_kernels(name):
+  if name == 'cct':
+    return  # attention of the twin has dense layers, whose kernels have another shape
+  ours, twins = kernels_of(small(name)), kernels_of(small(name, 'conv'))
+  assert len(ours) == len(twins)
+  for a, b in zip(ours, twins, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize('changes', [{'p_mode': 'fixed'}, {'q_mode': 'fixed'}, {'scale_init': 2.0}])
+@pytest.mark.parametrize('name', SMALL)
+def test_how_p_and_q_are_learned_leaves_the_first_kernels(name, changes):
+  for a, b in zip(kernels_of(small(name)), kernels_of(small(name, **changes)), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_the_twin_of_a_transformer_starts_with_the_same_head():
+  heads = [small('cct', variant).head.kernel[...] for variant in ('scs', 'conv')]
+  np.testing.assert_array_equal(*heads)
+
+
+OWN = """
+from flax import nnx
+
+class MyNet(nnx.Module):
+  def __init__(self, input_shape, num_classes, *, width=8, rate=0.5, rngs):
+    self.first = nnx.Linear(input_shape[-1], width, rngs=rngs)
+    self.dropout = nnx.Dropout(rate, rngs=rngs)
+    self.norm = nnx.BatchNorm(width, rngs=rngs)
+    self.head = nnx.Linear(width, num_classes, rngs=rngs)
+
+  def __call__(self, x):
+    return self.head(self.norm(self.dropout(self.first(x))).mean((1, 2)))
+
+class Lacking(nnx.Module):
+  def __init__(self, input_shape, *, rngs):
+    pass
+
+number = 3
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+  (tmp_path / 'my_module_of_models.py').write_text(OWN)
+  monkeypatch.syspath_prepend(tmp_path)
+  return 'my_module_of_models'
+
+
+def test_a_module_of_ones_own_is_built_by_name(own_module):
+  sizes = {'input_shape': (8, 8, 3), 'num_classes': 4, 'rngs': nnx.Rngs(0)}
+  model = models.build(f'{own_module}:MyNet', **sizes, width=6)
+  assert model(jnp.ones((2, 8, 8, 3))).shape == (2, 4)
+  assert models.arguments_of(f'{own_module}:MyNet') == {'width': 8, 'rate': 0.5}
+
+
+@pytest.mark.parametrize(
+  ('name', 'arguments', 'message'),
+  [
+    ('no_such_module:MyNet', {}, "module 'no_such_module' was not found"),
+    ('my_module_of_models:MyNett', {}, "'MyNett'; did you mean 'MyNet'"),
+    ('my_module_of_models:number', {}, 'must name an nnx.Module, got 3'),
+    ('my_module_of_models:Lacking', {}, 'it lacks num_classes'),
+    ('my_module_of_models:MyNet', {'widht': 3}, "'widht'; did you mean 'width'"),
+  ],
+)
+def test_a_wrong_module_of_ones_own_is_refused(own_module, name, arguments, message):
+  with pytest.raises(ValueError, match=message):
+    models.build(name, **arguments)

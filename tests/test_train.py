@@ -5,26 +5,22 @@ import functools
 import json
 import pathlib
 import re
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from config_files import FOLDER, load_config
-from flax import nnx
+from config_files import load_config
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from scs_jax import models, train
-from scs_jax.train import losses, optim, sharding
-from scs_jax.workdir.checkpoints import CheckpointError
-from scs_jax.data import augment, batches
-from scs_jax.data import examples as sources
-
-sys.path.insert(0, str(FOLDER.parent / 'experiments' / 'speed'))
-from networks import make_step, sharded
+from scs_jax import data, train
+from scs_jax.data import batches
+from scs_jax.train import Experiment, report, sharding
+from scs_jax.train.config import default
+from scs_jax.train.loop import is_boundary
+from scs_jax.workdir import CheckpointError, Checkpoints
 
 SMALL_STACK = (
   {'kind': 'scs', 'features': 4, 'strides': 2},
@@ -54,7 +50,7 @@ def small_config(**changes) -> ConfigDict:
   ('period', 'steps'), [(2.0, [2, 4, 6, 8]), (2.5, [3, 5, 8]), (0.5, list(range(1, 9))), (9.0, [])]
 )
 def test_boundaries_of_fractional_epochs(period, steps):
-  assert [step for step in range(1, 9) if train._is_boundary(step, period)] == steps
+  assert [step for step in range(1, 9) if is_boundary(step, period)] == steps
 
 
 def rows(workdir, name):
@@ -63,22 +59,11 @@ def rows(workdir, name):
 
 
 def restored_state(config, workdir):
-  captured = {}
-  original = train._make_evaluate
-
-  def spy(*args):
-    evaluate = original(*args)
-
-    def wrapped(state):
-      captured['state'] = jax.tree.map(np.asarray, state)
-      return evaluate(state)
-
-    return wrapped
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(train, '_make_evaluate', spy)
-    train.evaluate_checkpoint(config, workdir)
-  return captured['state']
+  """Returns the newest state of a workdir, as the plain dicts that are on disk."""
+  experiment = Experiment(config)
+  with Checkpoints(pathlib.Path(workdir) / 'checkpoints', read_only=True) as checkpoints:
+    restored = checkpoints.restore(experiment.abstract_state(experiment.mesh()).to_dict())
+  return jax.tree.map(np.asarray, restored.state)
 
 
 def assert_equal(a, b):
@@ -120,7 +105,7 @@ def test_evaluation_mode_repeats_the_last_evaluation_and_changes_nothing(finishe
 def test_a_trained_model_answers_as_it_did_when_it_was_evaluated(finished):
   workdir, values = finished
   model = train.trained_model(small_config(), workdir)
-  data = sources.load('mnist5k', 'test[:100]')
+  data = data.load('mnist5k', 'test[:100]')
   answers = model(train.as_float(jnp.asarray(data.images))).argmax(-1)
   assert np.mean(answers == data.labels) == pytest.approx(values['val/accuracy'])
   with pytest.raises(CheckpointError, match='no step 3'):
@@ -183,7 +168,7 @@ def test_averaged_parameters_are_saved_and_evaluated(tmp_path, finished):
   assert last['val/loss'] != values['val/loss']
   model = train.trained_model(config, tmp_path)
   np.testing.assert_array_equal(model.scs_0.kernel[...], kernel(state['ema']['params']))
-  examples = sources.load('mnist5k', config.data.eval_split)
+  examples = data.load('mnist5k', config.data.eval_split)
   logits = model(train.as_float(jnp.asarray(examples.images)))
   entropy = optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels)
   assert float(entropy.mean()) == pytest.approx(values['val/loss'], abs=1e-6)
@@ -192,25 +177,25 @@ def test_averaged_parameters_are_saved_and_evaluated(tmp_path, finished):
 @pytest.mark.parametrize('decay', [0.0, 0.5, 0.999])
 def test_the_average_is_that_of_the_steps_alone(decay):
   """Of parameters and running statistics, weighted `decay**age`; the first weights are not in it."""
-  network = {'name': 'scs_net', 'stack': SMALL_STACK}
-  step, make_state, shapes = make_step((28, 28, 1), network, 'conv', batch=8, ema_decay=decay)
-  rng = np.random.default_rng(0)
-  most = {'image': 256, 'label': 10, 'epoch': 1, 'index': 8}
-  batch = {
-    name: rng.integers(most[name], size=s.shape, dtype=s.dtype) for name, s in shapes.items()
-  }
-  state, seen, step = make_state(), [], jax.jit(step)
+  config = small_config(ema_decay=decay, batch_size=8)
+  config.model.variant = 'conv'
+  experiment = Experiment(config)
+  mesh = experiment.mesh()
+  state, seen = experiment.first_state(mesh), []
+  step, batches = experiment.train_step(mesh), experiment.train_batches()
   for _ in range(4):
-    state, _ = step(state, batch)
-    seen.append({name: state[name] for name in ('params', 'statistics')})
+    state, _ = step(state, sharding.to_global(mesh, next(batches)))
+    seen.append(jax.tree.map(np.asarray, {'params': state.params, 'statistics': state.statistics}))
   weights = decay ** np.arange(3.0, -1, -1)
   average = lambda *values: np.average(values, axis=0, weights=weights)
   want = jax.tree.map(average, *seen)
   mean = lambda tree: np.asarray(tree['statistics']['scs_0']['norm']['mean'])
   assert np.abs(mean(seen[0]) - mean(seen[-1])).max() > 1e-3
-  assert state['ema'].pop('steps') == 4
+  assert state.average.steps == 4
   jax.tree.map(
-    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), state['ema'], want
+    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+    {'params': state.average.params, 'statistics': state.average.statistics},
+    want,
   )
 
 
@@ -228,25 +213,19 @@ def test_a_network_whose_outputs_vanish_is_told(quick_compilation, tmp_path, fin
   train.train_and_evaluate(config, str(tmp_path / 'run'))
   assert 'no better than guessing' in capsys.readouterr().out
   _, values = finished
-  assert not train.guesses(values, 10)
+  assert not report.guesses(values, 10)
 
 
 @pytest.mark.parametrize('eval_batch_size', [1, 7, 64, 1000])
 def test_every_evaluation_example_counts_once(eval_batch_size):
-  config = small_config()
-  train_set, eval_set = train._load(config)
-  mesh = sharding.make_mesh()
-  graph, make_state = train._make_model(config, train_set, optax.identity())
-  state = jax.jit(make_state)()
-  shardings = sharding.state_shardings(mesh, state)
-  evaluate = train._make_evaluate(
-    graph, losses.classification, mesh, shardings, eval_set, eval_batch_size
-  )
-  state = jax.device_put(state, shardings)
-  model = nnx.merge(graph, state['params'], state['statistics'])
-  logits = model(train.as_float(jnp.asarray(eval_set.images)))
-  accuracy = np.mean(np.argmax(np.asarray(logits), -1) == eval_set.labels)
-  assert evaluate(state)['val/accuracy'] == pytest.approx(accuracy, abs=1e-7)
+  experiment = Experiment(small_config(eval_batch_size=eval_batch_size))
+  mesh = experiment.mesh()
+  state = experiment.first_state(mesh)
+  images, labels = experiment.eval_set.images, experiment.eval_set.labels
+  logits = experiment.model_of(state)(train.as_float(jnp.asarray(images)))
+  accuracy = np.mean(np.argmax(np.asarray(logits), -1) == labels)
+  values = experiment.evaluation(mesh)(state.params, state.statistics)
+  assert values['val/accuracy'] == pytest.approx(accuracy, abs=1e-7)
 
 
 def test_a_run_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -331,44 +310,17 @@ def steps_on(device_count, steps, variant, dtype, fsdp=1):
   """Losses of the first steps of the small network on that many devices."""
   devices = np.array(jax.devices()[:device_count]).reshape(-1, fsdp)
   mesh = Mesh(devices, sharding.AXES)
-  examples = sources.load('mnist5k', 'train[:256]')
-  sizes = dict(small_config().model.to_dict(), variant=variant, dtype=dtype, param_dtype=dtype)
-  build = lambda: models.build(**sizes, input_shape=(28, 28, 1), num_classes=10, rngs=nnx.Rngs(0))
-  graph, params, statistics = nnx.split(build(), nnx.Param, ...)
-  optimizer = optim.make(
-    steps,
-    name='adamw',
-    schedule={'name': 'one_cycle', 'peak_learning_rate': 0.01},
-    momentum=0.95,
-    cycle_momentum_to=0.85,
-  )
-  params = nnx.to_pure_dict(params)
-  state = {
-    'params': params,
-    'statistics': nnx.to_pure_dict(statistics),
-    'optimizer': optimizer.init(params),
-  }
-  shardings = sharding.state_shardings(mesh, state)
-  state = jax.device_put(state, shardings)
-  step = train.make_train_step(
-    graph,
-    optimizer,
-    objective=losses.classification,
-    augmentation=augment.make(shift=1),
-    label_smoothing=0.1,
-    ema_decay=None,
-    seed=0,
-    gather=functools.partial(sharding.gather, mesh),
-  )
-  step = jax.jit(
-    step,
-    in_shardings=(shardings, sharding.batch_sharding(mesh)),
-    out_shardings=(shardings, sharding.replicated(mesh)),
-  )
-  seen = []
-  data = batches.TrainBatches(examples, 64, seed=0)
+  config = small_config(total_epochs=steps / 4, label_smoothing=0.1)
+  config.data.train_split = 'train[:256]'
+  config.augment.update(rotate=0.0, translate=0.0, scale=(1.0, 1.0), shear=0.0, shift=1)
+  config.model.update(variant=variant, dtype=dtype, param_dtype=dtype)
+  config.optimizer.schedule.peak_learning_rate = 0.01
+  experiment = Experiment(config)
+  assert experiment.total_steps == steps
+  state, step = experiment.first_state(mesh), experiment.train_step(mesh)
+  seen, batches = [], experiment.train_batches()
   for _ in range(steps):
-    state, metrics = step(state, sharding.to_global(mesh, next(data)))
+    state, metrics = step(state, sharding.to_global(mesh, next(batches)))
     seen.append(float(metrics['loss']))
   return np.array(seen)
 
@@ -391,20 +343,21 @@ def test_eight_devices_equal_one_in_float64():
 @pytest.mark.parametrize('layout', ['data', 'fsdp'])
 def test_a_step_moves_parameters_and_never_images(quick_compilation, layout):
   """Each split parameter is gathered once, gradients are reduced, and nothing else is exchanged."""
-  mesh = sharding.make_mesh(data=1, fsdp=-1) if layout == 'fsdp' else sharding.make_mesh()
-  step, make_state, rows = make_step(
-    (32, 32, 3),
-    {'name': 'resnet', 'widths': (64,), 'blocks': (1,), 'block': 'bottleneck', 'large_stem': True},
-    'scs',
-    batch=16,
-    num_classes=8,
-    gather=functools.partial(sharding.gather, mesh),
-  )
-  jitted, shardings = sharded(step, mesh, make_state)
-  text = jitted.lower(jax.eval_shape(make_state), rows).compile().as_text()
+  config = default('resnet')
+  config.model.update(widths=(64,), blocks=(1,), block='bottleneck', large_stem=True)
+  config.batch_size = 16
+  if layout == 'fsdp':
+    config.mesh.update(data=1, fsdp=-1)
+  images = np.zeros((16, 32, 32, 3), np.uint8)
+  examples = data.Examples(images, np.arange(16, dtype=np.int32) % 8, num_classes=8)
+  experiment = Experiment(config, train_set=examples, eval_set=examples)
+  mesh = experiment.mesh()
+  rows = sharding.to_global(mesh, next(experiment.train_batches()))
+  shapes = experiment.abstract_state(mesh)
+  text = experiment.train_step(mesh).lower(shapes, rows).compile().as_text()
   kinds = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
   found = collections.Counter(re.findall(rf' ({"|".join(kinds)})(?:-start)?\(', text))
-  split = sum(not s.is_fully_replicated for s in jax.tree.leaves(shardings['params']))
+  split = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(shapes.params))
   assert (split > 0) == (layout == 'fsdp')
   assert set(found) <= {'all-reduce', 'all-gather', 'reduce-scatter'}
   assert found['all-gather'] == split

@@ -5,6 +5,7 @@ from typing import Any
 
 from scs_jax.data import augment, batches
 from scs_jax.data import examples as sources
+from scs_jax.data.examples import Examples
 
 __all__ = ['augment', 'batches', 'evaluation_batches', 'load', 'sources', 'train_batches']
 

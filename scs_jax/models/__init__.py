@@ -1,17 +1,24 @@
 """Architectures, built by name from plain sizes."""
 
+import importlib
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 
+from scs_jax.errors import ArgumentError, check_known
 from scs_jax.models.autoencoder import Autoencoder
 from scs_jax.models.cct import CompactTransformer
 from scs_jax.models.convmixer import ConvMixer
 from scs_jax.models.densenet import DenseNet
 from scs_jax.models.hukkelas import HukkelasNet
+from scs_jax.models.parts import LayerOptions
 from scs_jax.models.resnet import ResNet
 from scs_jax.models.scs_net import ScsNet
-from scs_jax.errors import check_known
+
+__all__ = ['MODELS', 'LayerOptions', 'arguments_of', 'build']
 
 MODELS = {
   'autoencoder': Autoencoder,
@@ -22,20 +29,90 @@ MODELS = {
   'resnet': ResNet,
   'scs_net': ScsNet,
 }
+_GIVEN = ('input_shape', 'num_classes', 'rngs')  # by the data set and the seed
 
 
-def build(name: str, **sizes) -> nnx.Module:
-  """Builds the model `name`.
+def build(name: str, **arguments: Any) -> nnx.Module:
+  """Builds the model `name`, in training mode like any new Flax module.
 
   Args:
-    name: a key of `MODELS`.
-    **sizes: the arguments of its class, `rngs` among them.
+    name: a key of `MODELS`, or 'my_module:MyNet' for an `nnx.Module` of one's own that takes
+      `input_shape`, `num_classes` and `rngs`.
+    **arguments: those of the class; `input_shape`, `num_classes` and `rngs` among them. Where the
+      class takes `options`, the fields of `LayerOptions` are given one by one.
 
   Raises:
-    ValueError: for an unknown name or argument; the message names the nearest.
+    ArgumentError: for an unknown name or argument; the message suggests the nearest.
   """
-  check_known('model', name, MODELS)
-  _, *arguments = inspect.signature(MODELS[name].__init__).parameters  # the first is self
-  for size in sizes:
-    check_known(f'argument of model {name!r}', size, arguments)
-  return MODELS[name](**sizes)
+  model = _find(name)
+  known = arguments_of(name)
+  for argument in arguments:
+    check_known(f'argument of model {name!r}', argument, (*_GIVEN, *known))
+  if (options := _options_of(model)) is not None:
+    own = vars(options)
+    chosen = {**own, **{key: value for key, value in arguments.items() if key in own}}
+    arguments = {key: value for key, value in arguments.items() if key not in own}
+    arguments['options'] = LayerOptions(**chosen)
+  return model(**arguments)
+
+
+def arguments_of(name: str) -> dict[str, Any]:
+  """Returns what a config may say of the model `name`, with the defaults.
+
+  An argument without a default is `inspect.Parameter.empty`.
+
+  Raises:
+    ArgumentError: for an unknown name.
+  """
+  model = _find(name)
+  parameters = {
+    parameter.name: parameter.default
+    for parameter in _parameters(model).values()
+    if parameter.name not in _GIVEN
+  }
+  options = _options_of(model)
+  if options is not None:
+    del parameters['options']
+    parameters |= {**vars(options), 'param_dtype': jnp.dtype(options.param_dtype).name}
+  return parameters
+
+
+def _find(name: str) -> type[nnx.Module]:
+  """Returns the class of that name, imported if it is one of the user's."""
+  module_name, colon, class_name = name.partition(':')
+  if not colon:
+    check_known('model', name, MODELS)
+    return MODELS[name]
+  try:
+    module = importlib.import_module(module_name)
+  except ModuleNotFoundError as error:
+    raise ArgumentError(
+      f'model.name={name!r}: the module {error.name!r} was not found. Run from the folder that '
+      'holds it, or add that folder to PYTHONPATH'
+    ) from error
+  model = getattr(module, class_name, None)
+  if model is None:
+    classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+    check_known(f'class of {module_name}', class_name, classes)
+  if not (isinstance(model, type) and issubclass(model, nnx.Module)):
+    raise ArgumentError(f'model.name={name!r} must name an nnx.Module, got {model!r}')
+  missing = set(_GIVEN) - set(_parameters(model))
+  if missing:
+    raise ArgumentError(
+      f'model.name={name!r}: {class_name}.__init__ must take {", ".join(_GIVEN)}; it lacks '
+      f'{", ".join(sorted(missing))}'
+    )
+  return model
+
+
+def _parameters(model: type[nnx.Module]) -> Mapping[str, inspect.Parameter]:
+  parameters = dict(inspect.signature(model.__init__).parameters)  # the class's is its metaclass's
+  del parameters['self']
+  return parameters
+
+
+def _options_of(model: type[nnx.Module]) -> LayerOptions | None:
+  """Returns the default `options` of a model; None if it takes none."""
+  parameter = _parameters(model).get('options')
+  default = None if parameter is None else parameter.default
+  return default if isinstance(default, LayerOptions) else None

@@ -4,10 +4,10 @@ import itertools
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.models.parts import Maker, run
+from scs_jax.errors import ArgumentError
+from scs_jax.models.parts import DEEP, LayerOptions, Layers
 
 
 class Upsampling(nnx.Module):
@@ -22,13 +22,13 @@ class Upsampling(nnx.Module):
     Convolutional Neural Network.
   """
 
-  def __init__(self, make: Maker, in_features: int, features: int, window: int, factor: int = 2):
+  def __init__(self, make: Layers, in_features: int, features: int, window: int, factor: int = 2):
     self.layer = make.layer(in_features, features * factor**make.rank, window)
     self.factor = factor
 
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[batch, *(factor * spatial), features]`."""
-    return depth_to_space(run(self.layer, x, train), self.factor)
+    return depth_to_space(self.layer(x), self.factor)
 
 
 def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
@@ -51,12 +51,7 @@ class Autoencoder(nnx.Module):
     *,
     widths: Sequence[int] = (32, 64),
     code: int = 16,
-    variant: str = 'scs',
-    output: str = 'unit',
-    p_init: float = 1.25,
-    q_init: float = 1e-3,
-    dtype: jnp.dtype | None = None,
-    param_dtype: jnp.dtype = jnp.float32,
+    options: LayerOptions = DEEP,
     rngs: nnx.Rngs,
   ):
     """Creates the layers.
@@ -67,12 +62,7 @@ class Autoencoder(nnx.Module):
       num_classes: not used; every model is given it.
       widths: features of the levels of the encoder, each of which halves the image.
       code: features of the code.
-      variant: 'scs' or 'conv'.
-      output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
-      p_init: initial exponent.
-      q_init: initial q.
-      dtype: of the products and activations.
-      param_dtype: of the kernels.
+      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
@@ -80,34 +70,33 @@ class Autoencoder(nnx.Module):
     """
     del num_classes
     if any(size % 2 ** len(widths) for size in input_shape[:-1]):
-      raise ValueError(
+      raise ArgumentError(
         f'input_shape {tuple(input_shape)} must divide by {2 ** len(widths)}, which widths {widths} '
         'halve it to; use fewer widths'
       )
-    make = Maker(
-      variant, len(input_shape) - 1, output=output, p_init=p_init, q_init=q_init, dtype=dtype,
-      param_dtype=param_dtype, rngs=rngs,
-    )  # fmt: skip
+    make = Layers(options, len(input_shape) - 1, rngs)
     sizes = (input_shape[-1], *widths)
     self.encoder = nnx.List([make.layer(a, b, 3) for a, b in zip(sizes, widths, strict=False)])
     self.pool = make.pool(2)
     self.code = make.layer(widths[-1], code, 3)
     up = (code, *reversed(widths))
     self.decoder = nnx.List([Upsampling(make, a, b, 3) for a, b in itertools.pairwise(up)])
-    self.pixels = nnx.Conv(widths[0], input_shape[-1], (3,) * make.rank, **make.types)
+    self.pixels = nnx.Conv(
+      widths[0], input_shape[-1], (3,) * make.rank, **make.types, rngs=rngs
+    )
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns images `[batch, *spatial, channels]` for such images."""
-    x = self.encode(x, train)
+    x = self.encode(x)
     for layer in self.decoder:
-      x = layer(x, train)
+      x = layer(x)
     return self.pixels(x)
 
-  def encode(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def encode(self, x: jax.Array) -> jax.Array:
     """Returns the code `[batch, *small, code]`."""
     for layer in self.encoder:
-      x = self.pool(run(layer, x, train))
-    return run(self.code, x, train)
+      x = self.pool(layer(x))
+    return self.code(x)
 
   @property
   def first_layer(self) -> nnx.Module:

@@ -1,14 +1,15 @@
 """A compact convolutional transformer without softmax, normalisation or activation, and its twin."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax.layers import parameters
-from scs_jax.models.parts import Maker, run
+from scs_jax.errors import ArgumentError
+from scs_jax.models.parts import DEEP, LayerOptions, Layers
 from scs_jax.ops import sharpened_cosine_attention
 
 P_INIT = 2.0  # of the attention
@@ -20,13 +21,13 @@ class Attention(nnx.Module):
   Each head has an exponent of its own. With `attend=False` every token attends to itself alone.
   """
 
-  def __init__(self, make: Maker, project: Callable, width: int, heads: int, attend: bool):
-    self.value, self.out = project(width, width), project(width, width)
+  def __init__(self, make: Layers, width: int, heads: int, attend: bool):
+    self.value, self.out = make.dense(width, width), make.dense(width, width)
     if attend:
-      self.query, self.key = project(width, width), project(width, width)
-      if make.variant == 'scs':
+      self.query, self.key = make.dense(width, width), make.dense(width, width)
+      if make.options.variant == 'scs':
         self.raw_p = nnx.Param(parameters.raw(jnp.full((heads,), P_INIT, jnp.float32)))
-    self.variant, self.heads, self.attend = make.variant, heads, attend
+    self.variant, self.heads, self.attend = make.options.variant, heads, attend
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[batch, tokens, width]`."""
@@ -48,19 +49,11 @@ class Level(nnx.Module):
   The twin normalises before both and has a GELU between the two layers; SCS layers need neither.
   """
 
-  def __init__(self, make: Maker, width: int, heads: int, hidden: int, attend: bool):
-    twin = make.variant == 'conv'
-
-    def project(in_features, features):
-      if twin:
-        return nnx.Linear(in_features, features, **make.types)
-      return make.layer(in_features, features, 1)
-
-    normalise = lambda: nnx.LayerNorm(width, **make.types) if twin else None
-    self.norm, self.attention = normalise(), Attention(make, project, width, heads, attend)
-    self.second_norm = normalise()
-    self.first, self.second = project(width, hidden), project(hidden, width)
-    self.activation = nnx.gelu if twin else None
+  def __init__(self, make: Layers, width: int, heads: int, hidden: int, attend: bool):
+    self.norm, self.attention = make.norm(width), Attention(make, width, heads, attend)
+    self.second_norm = make.norm(width)
+    self.first, self.second = make.dense(width, hidden), make.dense(hidden, width)
+    self.activation = nnx.gelu if make.options.variant == 'conv' else None
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[batch, tokens, width]`."""
@@ -89,12 +82,7 @@ class CompactTransformer(nnx.Module):
     heads: int = 2,
     tokeniser: Sequence[int] = (64,),
     attend: bool = True,
-    variant: str = 'scs',
-    output: str = 'unit',
-    p_init: float = 1.25,
-    q_init: float = 1e-3,
-    dtype: jnp.dtype | None = None,
-    param_dtype: jnp.dtype = jnp.float32,
+    options: LayerOptions = DEEP,
     rngs: nnx.Rngs,
   ):
     """Creates the layers.
@@ -107,40 +95,33 @@ class CompactTransformer(nnx.Module):
       heads: of the attention; they share the features.
       tokeniser: features of the layers before the one that makes tokens; each has 3 x 3 and a pool.
       attend: False switches attention off: every token sees itself alone.
-      variant: 'scs' or 'conv'.
-      output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
-      p_init: initial exponent of the layers.
-      q_init: initial q.
-      dtype: of the products and activations.
-      param_dtype: of the kernels.
+      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
       ValueError: if the heads do not divide the width.
     """
     if heads < 1 or width % heads:
-      raise ValueError(f'heads {heads} must divide width {width}')
-    types = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
-    similarity = {'output': output, 'p_init': p_init, 'q_init': q_init}
-    make = Maker(variant, len(input_shape) - 1, **similarity, **types)
+      raise ArgumentError(f'heads {heads} must divide width {width}')
+    make = Layers(options, len(input_shape) - 1, rngs)
     features, self.tokeniser = input_shape[-1], nnx.List([])
     for out in (*tokeniser, width):
       self.tokeniser.append(make.layer(features, out, 3))
       features = out
     self.pool = make.pool(3, 2)
     tokens = math.prod(-(-size // 2 ** len(self.tokeniser)) for size in input_shape[:-1])
-    position = 0.2 * jax.random.normal(rngs.params(), (tokens, width), param_dtype)
+    position = 0.2 * jax.random.normal(rngs.params(), (tokens, width), options.param_dtype)
     self.position = nnx.Param(position)
-    of_tokens = Maker(variant, 1, **similarity, **types)
+    of_tokens = Layers(options, 1, rngs)
     self.levels = nnx.List([Level(of_tokens, width, heads, width, attend) for _ in range(depth)])
-    self.norm = nnx.LayerNorm(width, **types) if variant == 'conv' else None
-    self.weight = nnx.Linear(width, 1, **types)
-    self.head = nnx.Linear(width, num_classes, **types)
+    self.norm = make.norm(width)
+    self.weight = make.head(width, 1)
+    self.head = make.head(width, num_classes)
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
     for layer in self.tokeniser:
-      x = self.pool(run(layer, x, train))
+      x = self.pool(layer(x))
     x = x.reshape(x.shape[0], -1, x.shape[-1])
     x = x + self.position[...].astype(x.dtype)[None]
     for level in self.levels:

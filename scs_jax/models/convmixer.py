@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.models.parts import Maker, global_mean, run
+from scs_jax.models.parts import DEEP, LayerOptions, Layers, global_mean
 
 
 class ConvMixer(nnx.Module):
@@ -28,12 +27,7 @@ class ConvMixer(nnx.Module):
     depth: int = 8,
     window: int = 5,
     patch: int = 2,
-    variant: str = 'scs',
-    output: str = 'unit',
-    p_init: float = 1.25,
-    q_init: float = 1e-3,
-    dtype: jnp.dtype | None = None,
-    param_dtype: jnp.dtype = jnp.float32,
+    options: LayerOptions = DEEP,
     rngs: nnx.Rngs,
   ):
     """Creates the layers.
@@ -45,31 +39,23 @@ class ConvMixer(nnx.Module):
       depth: pairs of a depthwise and a pointwise layer.
       window: of the depthwise layers.
       patch: window and strides of the first layer.
-      variant: 'scs' or 'conv'.
-      output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
-      p_init: initial exponent.
-      q_init: initial q.
-      dtype: of the products and activations.
-      param_dtype: of the kernels.
+      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
     """
-    make = Maker(
-      variant, len(input_shape) - 1, output=output, p_init=p_init, q_init=q_init, dtype=dtype,
-      param_dtype=param_dtype, rngs=rngs,
-    )  # fmt: skip
+    make = Layers(options, len(input_shape) - 1, rngs)
     gelu = {'activation': nnx.gelu}
     self.patches = make.layer(input_shape[-1], width, patch, patch, padding='VALID', **gelu)
     self.depthwise = nnx.List(
       [make.layer(width, width, window, groups=width, **gelu) for _ in range(depth)]
     )
     self.pointwise = nnx.List([make.layer(width, width, 1, **gelu) for _ in range(depth)])
-    self.head = nnx.Linear(width, num_classes, **make.types)
+    self.head = make.head(width, num_classes)
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
-    x = run(self.patches, x, train)
+    x = self.patches(x)
     for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
-      x = run(pointwise, x + run(depthwise, x, train), train)
+      x = pointwise(x + depthwise(x))
     return self.head(global_mean(x))
 
   @property

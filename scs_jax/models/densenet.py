@@ -6,19 +6,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.models.parts import Maker, global_mean, run
+from scs_jax.models.parts import DEEP, LayerOptions, Layers, global_mean
 
 
 class DenseLayer(nnx.Module):
   """A bottleneck and a 3 x 3 layer, whose features are added to those that came in."""
 
-  def __init__(self, make: Maker, in_features: int, growth: int):
+  def __init__(self, make: Layers, in_features: int, growth: int):
     self.bottleneck = make.layer(in_features, 4 * growth, 1)
     self.layer = make.layer(4 * growth, growth, 3)
 
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[batch, *spatial, in_features + growth]`."""
-    return jnp.concatenate([x, run(self.layer, run(self.bottleneck, x, train), train)], -1)
+    return jnp.concatenate([x, self.layer(self.bottleneck(x))], -1)
 
 
 class DenseNet(nnx.Module):
@@ -38,12 +38,7 @@ class DenseNet(nnx.Module):
     *,
     layers: Sequence[int] = (16, 16, 16),
     growth: int = 12,
-    variant: str = 'scs',
-    output: str = 'unit',
-    p_init: float = 1.25,
-    q_init: float = 1e-3,
-    dtype: jnp.dtype | None = None,
-    param_dtype: jnp.dtype = jnp.float32,
+    options: LayerOptions = DEEP,
     rngs: nnx.Rngs,
   ):
     """Creates the layers.
@@ -53,18 +48,10 @@ class DenseNet(nnx.Module):
       num_classes: outputs of the head.
       layers: dense layers in each block.
       growth: features that a dense layer adds; the stem has twice as many.
-      variant: 'scs' or 'conv'.
-      output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
-      p_init: initial exponent.
-      q_init: initial q.
-      dtype: of the products and activations.
-      param_dtype: of the kernels.
+      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
     """
-    make = Maker(
-      variant, len(input_shape) - 1, output=output, p_init=p_init, q_init=q_init, dtype=dtype,
-      param_dtype=param_dtype, rngs=rngs,
-    )  # fmt: skip
+    make = Layers(options, len(input_shape) - 1, rngs)
     features = 2 * growth
     self.stem = make.layer(input_shape[-1], features, 3)
     self.blocks, self.transitions = nnx.List([]), nnx.List([])
@@ -76,16 +63,16 @@ class DenseNet(nnx.Module):
       self.blocks.append(nnx.List(made))
       features += count * growth
     self.pool = make.pool(2)
-    self.head = nnx.Linear(features, num_classes, **make.types)
+    self.head = make.head(features, num_classes)
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
-    x = run(self.stem, x, train)
+    x = self.stem(x)
     for i, block in enumerate(self.blocks):
       if i:
-        x = self.pool(run(self.transitions[i - 1], x, train))
+        x = self.pool(self.transitions[i - 1](x))
       for layer in block:
-        x = layer(x, train)
+        x = layer(x)
     return self.head(global_mean(x))
 
   @property

@@ -3,29 +3,28 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.models.parts import Maker, run, sum_of_paths
+from scs_jax.models.parts import DEEP, LayerOptions, Layers, sum_of_paths
 
 
 class Level(nnx.Module):
   """Two layers, of which the first doubles the features, and a pool; with a shortcut or without."""
 
-  def __init__(self, make: Maker, in_features: int, residual: bool):
+  def __init__(self, make: Layers, in_features: int, residual: bool):
     features = 2 * in_features
     self.first = make.layer(in_features, features, 3)
     self.second = make.layer(features, features, 3, activation=None if residual else nnx.relu)
     self.pool = make.pool(2)
     self.shortcut = make.layer(in_features, features, 1, activation=None) if residual else None
-    self.variant = make.variant
+    self.variant = make.options.variant
 
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[batch, *half, 2 in_features]`."""
-    y = self.pool(run(self.second, run(self.first, x, train), train))
+    y = self.pool(self.second(self.first(x)))
     if self.shortcut is None:
       return y
-    return sum_of_paths(self.variant, run(self.shortcut, self.pool(x), train), y)
+    return sum_of_paths(self.variant, self.shortcut(self.pool(x)), y)
 
 
 class HukkelasNet(nnx.Module):
@@ -46,12 +45,7 @@ class HukkelasNet(nnx.Module):
     width: int = 32,
     levels: int = 3,
     residual: bool = False,
-    variant: str = 'scs',
-    output: str = 'unit',
-    p_init: float = 1.25,
-    q_init: float = 1e-3,
-    dtype: jnp.dtype | None = None,
-    param_dtype: jnp.dtype = jnp.float32,
+    options: LayerOptions = DEEP,
     rngs: nnx.Rngs,
   ):
     """Creates the layers.
@@ -62,30 +56,22 @@ class HukkelasNet(nnx.Module):
       width: features of the first layer; every level doubles them.
       levels: how many; every level halves the image.
       residual: whether levels have a shortcut.
-      variant: 'scs' or 'conv'.
-      output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
-      p_init: initial exponent.
-      q_init: initial q.
-      dtype: of the products and activations.
-      param_dtype: of the kernels.
+      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
     """
-    make = Maker(
-      variant, len(input_shape) - 1, output=output, p_init=p_init, q_init=q_init, dtype=dtype,
-      param_dtype=param_dtype, rngs=rngs,
-    )  # fmt: skip
+    make = Layers(options, len(input_shape) - 1, rngs)
     self.stem = make.layer(input_shape[-1], width, 7)
     self.levels = nnx.List([Level(make, width * 2**i, residual) for i in range(levels)])
     values, features = 1, width * 2**levels
     for size in input_shape[:-1]:
       values *= -(-size // 2**levels)
-    self.head = nnx.Linear(values * features, num_classes, **make.types)
+    self.head = make.head(values * features, num_classes)
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
-    x = run(self.stem, x, train)
+    x = self.stem(x)
     for level in self.levels:
-      x = level(x, train)
+      x = level(x)
     return self.head(x.reshape(x.shape[0], -1))
 
   @property

@@ -1,75 +1,109 @@
-"""An SCS layer or the block it stands for: what gives every architecture its convolutional twin."""
+"""What every architecture is made of: an SCS layer, or the convolutional block it stands for.
 
-import functools
+An architecture that builds its layers with `Layers` has a convolutional twin for free.
+"""
+
+import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.layers import nnx as layers
 from scs_jax.errors import check_known
+from scs_jax.layers import nnx as layers
 
 VARIANTS = ('scs', 'conv')
+KEYS_PER_LAYER = 3  # kernel, p and q; or kernel, scale and bias of the twin
+
+Activation = Callable[[jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerOptions:
+  """The settings that all layers of a network share.
+
+  Attributes:
+    variant: 'scs', or 'conv' for the twin: convolution + BatchNorm + activation.
+    output: size of the SCS output: 'bounded', 'unit' or 'b_cos', see
+      `scs_jax.nnx.SharpenedCosineSimilarity`, which also describes the next six.
+    p_mode: how p is learned: 'per_kernel', 'shared' or 'fixed'.
+    p_init: initial exponent, greater than 0.
+    q_mode: how q is learned, like `p_mode`.
+    q_init: initial q, greater than 0; 0 is allowed if q is fixed.
+    kernel_q: q of the kernel's norm; None means q.
+    scale_init: initial value of a learned output scale; None means no scale.
+    dtype: of products and activations; None infers it from input and kernel.
+    param_dtype: of the kernels.
+  """
+
+  variant: str = 'scs'
+  output: str = 'bounded'
+  p_mode: str = 'per_kernel'
+  p_init: float = 2.0
+  q_mode: str = 'shared'
+  q_init: float = 1e-3
+  kernel_q: float | None = None
+  scale_init: float | None = None
+  dtype: jax.typing.DTypeLike | None = None
+  param_dtype: jax.typing.DTypeLike = jnp.float32
+
+  def __post_init__(self) -> None:
+    check_known('variant', self.variant, VARIANTS)
+
+
+# Deep networks need outputs of unit size, so that neither the signal nor its gradient fades. They
+# start with little sharpening, because each layer multiplies the gradient by p / sqrt(2 p - 1)
+# (experiments/depth/).
+DEEP = LayerOptions(output='unit', p_init=1.25)
 
 
 class ConvBlock(nnx.Module):
-  """Convolution without a bias, BatchNorm, and an activation (None: nothing)."""
+  """Convolution without bias, BatchNorm, and an activation."""
 
-  def __init__(
-    self,
-    *args,
-    activation: Callable[[jax.Array], jax.Array] | None = nnx.relu,
-    dtype,
-    param_dtype,
-    rngs: nnx.Rngs,
-    **kwargs,
-  ):
-    types = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
-    self.conv = nnx.Conv(*args, use_bias=False, **kwargs, **types)
+  def __init__(self, *args, activation: Activation | None = nnx.relu, rngs: nnx.Rngs, **kwargs):
+    types = {'dtype': kwargs['dtype'], 'param_dtype': kwargs['param_dtype'], 'rngs': rngs}
+    self.conv = nnx.Conv(*args, use_bias=False, rngs=rngs, **kwargs)
     self.norm = nnx.BatchNorm(self.conv.kernel_shape[-1], **types)
     self.activation = activation
 
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    """Returns `[batch, *spatial', out]`; `train` takes the statistics from the batch."""
-    y = self.norm(self.conv(x), use_running_average=not train)
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `[batch, *spatial', out]`; statistics are the batch's after `train()`."""
+    y = self.norm(self.conv(x))
     return y if self.activation is None else self.activation(y)
 
 
-def run(layer: Callable, x: jax.Array, train: bool) -> jax.Array:
-  """Applies a layer of a network or of its twin: only a `ConvBlock` knows training apart."""
-  return layer(x, train) if isinstance(layer, ConvBlock) else layer(x)
+class MaxPool(nnx.Module):
+  """Max pooling as a module, so that two networks of one kind compare equal as graphs."""
+
+  def __init__(self, window_shape: tuple[int, ...], strides: tuple[int, ...], padding: str):
+    self.window_shape, self.strides, self.padding = window_shape, strides, padding
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `[batch, *spatial', features]`."""
+    return nnx.max_pool(x, self.window_shape, self.strides, self.padding)
 
 
-class Maker:
-  """Makes the layers of an architecture, all alike: SCS, or convolution + BatchNorm + ReLU.
+class Layers:
+  """Makes the layers of one network.
 
-  SCS layers have an output of unit size, so that neither the signal nor its gradient fades on the
-  way through a deep network, and start little sharpened: each layer multiplies the gradient by
-  `p / sqrt(2 p - 1)` (`experiments/depth/`).
+  The first weights of a layer depend on its place among the layers alone: each takes
+  `KEYS_PER_LAYER` keys from the stream, whatever its options are. Networks that differ in p, q or
+  the variant therefore start with the same kernels.
 
   Attributes:
-    variant: 'scs' or 'conv'.
-    rank: spatial dimensions of the images.
-    types: `dtype`, `param_dtype` and `rngs`, for every layer.
+    options: what all layers share.
+    rank: number of spatial dimensions.
+    rngs: streams of random keys; 'params' is used.
   """
 
-  def __init__(
-    self,
-    variant: str,
-    rank: int,
-    *,
-    output: str,
-    p_init: float,
-    q_init: float,
-    dtype: jnp.dtype | None,
-    param_dtype: jnp.dtype,
-    rngs: nnx.Rngs,
-  ):
-    check_known('variant', variant, VARIANTS)
-    self.variant, self.rank = variant, rank
-    self.types = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
-    self._similarity = {'output': output, 'p_init': p_init, 'q_init': q_init}
+  def __init__(self, options: LayerOptions, rank: int, rngs: nnx.Rngs):
+    self.options, self.rank, self.rngs = options, rank, rngs
+
+  @property
+  def types(self) -> dict:
+    """`dtype` and `param_dtype`, as Flax modules take them."""
+    return {'dtype': self.options.dtype, 'param_dtype': self.options.param_dtype}
 
   def layer(
     self,
@@ -80,34 +114,68 @@ class Maker:
     *,
     groups: int = 1,
     padding: str | int = 'SAME',
-    activation: Callable[[jax.Array], jax.Array] | None = nnx.relu,
+    activation: Activation | None = nnx.relu,
+    **own,
   ) -> nnx.Module:
-    """Returns an SCS layer or its twin; the activation is the twin's, SCS needs none."""
-    size = (window,) * self.rank
-    arguments = {'padding': padding, 'feature_group_count': groups, **self.types}
-    if self.variant == 'scs':
-      return layers.SharpenedCosineSimilarity(
-        in_features, features, size, strides, **arguments, **self._similarity
-      )
-    return ConvBlock(in_features, features, size, strides, activation=activation, **arguments)
+    """Returns an SCS layer or its twin.
 
-  def pool(self, window: int, strides: int | None = None) -> Callable[[jax.Array], jax.Array]:
-    """Returns an absolute max pool or its twin, a max pool; sizes are rounded up."""
+    Args:
+      in_features: channels of the input.
+      features: channels of the output.
+      window: side of the window.
+      strides: step of the window.
+      groups: number of groups the features are split into.
+      padding: as for `scs_jax.nnx.SharpenedCosineSimilarity`.
+      activation: of the twin; None means none. SCS has none.
+      **own: arguments of this SCS layer alone, such as `p_init`; the twin ignores them.
+    """
+    shape = {'strides': strides, 'padding': padding, 'feature_group_count': groups}
+    place = (in_features, features, (window,) * self.rank)
+    o, rngs = self.options, self._own_keys()
+    if o.variant == 'conv':
+      return ConvBlock(*place, **shape, **self.types, activation=activation, rngs=rngs)
+    shared = {
+      'output': o.output, 'p_mode': o.p_mode, 'p_init': o.p_init, 'q_mode': o.q_mode,
+      'q_init': o.q_init, 'kernel_q': o.kernel_q, 'scale_init': o.scale_init,
+    }  # fmt: skip
+    return layers.SharpenedCosineSimilarity(
+      *place, **shape, **self.types, **{**shared, **own}, rngs=rngs
+    )
+
+  def dense(self, in_features: int, features: int) -> nnx.Module:
+    """Returns a layer that sees one position: SCS with a window of 1, or the twin's Linear."""
+    if self.options.variant == 'scs':
+      return self.layer(in_features, features, 1)
+    return nnx.Linear(in_features, features, **self.types, rngs=self._own_keys())
+
+  def pool(
+    self, window: int, strides: int | None = None, padding: str | int = 'SAME'
+  ) -> layers.AbsMaxPool | MaxPool:
+    """Returns an absolute max pool, or the twin's max pool; `strides=None` means the window."""
     step = window if strides is None else strides
-    return pool(self.variant, (window,) * self.rank, (step,) * self.rank, 'SAME')
+    kind = layers.AbsMaxPool if self.options.variant == 'scs' else MaxPool
+    return kind((window,) * self.rank, (step,) * self.rank, padding)
 
+  def head(self, in_features: int, features: int) -> nnx.Linear:
+    """Returns a linear layer with a bias, the same in both variants."""
+    return nnx.Linear(in_features, features, **self.types, rngs=self.rngs)
 
-def pool(variant, window_shape, strides, padding) -> Callable[[jax.Array], jax.Array]:
-  """Returns an absolute max pool for SCS, a max pool for its twin."""
-  if variant == 'scs':
-    return layers.AbsMaxPool(window_shape, strides, padding)
-  return functools.partial(
-    nnx.max_pool, window_shape=window_shape, strides=strides, padding=padding
-  )
+  def norm(self, features: int) -> nnx.LayerNorm | None:
+    """Returns the twin's LayerNorm; None for SCS, which needs no normalisation."""
+    if self.options.variant == 'scs':
+      return None
+    return nnx.LayerNorm(features, **self.types, rngs=nnx.clone(self.rngs))
+
+  def _own_keys(self) -> nnx.Rngs:
+    """Takes the keys of one layer from the stream and returns a stream that begins with them."""
+    own = nnx.clone(self.rngs)
+    for _ in range(KEYS_PER_LAYER):
+      self.rngs.params()
+    return own
 
 
 def sum_of_paths(variant: str, x: jax.Array, y: jax.Array) -> jax.Array:
-  """Returns `x + y`, where paths of a network meet; the twin's sum goes through a ReLU."""
+  """Returns `x + y`, where paths of a network meet; the twin applies ReLU to the sum."""
   return x + y if variant == 'scs' else nnx.relu(x + y)
 
 

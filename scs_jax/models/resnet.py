@@ -4,11 +4,10 @@ import math
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.models.parts import Maker, global_mean, run, sum_of_paths
-from scs_jax.errors import check_known
+from scs_jax.models.parts import DEEP, LayerOptions, Layers, global_mean, sum_of_paths
+from scs_jax.errors import ArgumentError, check_known
 
 DOWNSAMPLING = ('stride', 'pool')
 HEADS = ('mean', 'flat')
@@ -22,7 +21,7 @@ class ResidualBlock(nnx.Module):
   """
 
   def __init__(
-    self, make: Maker, kind: str, in_features: int, width: int, strides: int, downsample: str
+    self, make: Layers, kind: str, in_features: int, width: int, strides: int, downsample: str
   ):
     shapes = BLOCKS[kind]
     self.reducing = next(i for i, (window, _) in enumerate(shapes) if window > 1)
@@ -40,17 +39,17 @@ class ResidualBlock(nnx.Module):
     self.shortcut = (
       make.layer(in_features, features, 1, strides, activation=None) if changes else None
     )
-    self.variant, self.features = make.variant, features
+    self.variant, self.features = make.options.variant, features
 
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[batch, *spatial', features]`."""
     y = x
     for i, layer in enumerate(self.layers):
-      y = run(layer, y, train)
+      y = layer(y)
       if self.pool is not None and i == self.reducing:
         y = self.pool(y)
     if self.shortcut is not None:
-      x = run(self.shortcut, x, train)
+      x = self.shortcut(x)
     if self.pool is not None:
       x = self.pool(x)
     return sum_of_paths(self.variant, x, y)
@@ -81,12 +80,7 @@ class ResNet(nnx.Module):
     large_stem: bool = False,
     downsample: str = 'stride',
     head: str = 'mean',
-    variant: str = 'scs',
-    output: str = 'unit',
-    p_init: float = 1.25,
-    q_init: float = 1e-3,
-    dtype: jnp.dtype | None = None,
-    param_dtype: jnp.dtype = jnp.float32,
+    options: LayerOptions = DEEP,
     rngs: nnx.Rngs,
   ):
     """Creates the layers.
@@ -103,12 +97,7 @@ class ResNet(nnx.Module):
         after a layer at full size.
       head: 'mean' averages the last map, as in the paper; 'flat' pools it by 2 like that, and the
         classes see every position. The mean of an odd function forgets what has both signs.
-      variant: 'scs' or 'conv'.
-      output: size of the SCS layers' output, see `scs_jax.nnx.SharpenedCosineSimilarity`.
-      p_init: initial exponent.
-      q_init: initial q.
-      dtype: of the products and activations.
-      param_dtype: of the kernels.
+      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
@@ -119,11 +108,8 @@ class ResNet(nnx.Module):
     check_known('downsample', downsample, DOWNSAMPLING)
     check_known('head', head, HEADS)
     if len(widths) != len(blocks):
-      raise ValueError(f'widths {widths} and blocks {blocks} must have one entry for each stage')
-    make = Maker(
-      variant, len(input_shape) - 1, output=output, p_init=p_init, q_init=q_init, dtype=dtype,
-      param_dtype=param_dtype, rngs=rngs,
-    )  # fmt: skip
+      raise ArgumentError(f'widths {widths} and blocks {blocks} must have one entry for each stage')
+    make = Layers(options, len(input_shape) - 1, rngs)
     features = widths[0]
     self.stem = make.layer(input_shape[-1], features, *((7, 2) if large_stem else (3, 1)))
     self.pool = make.pool(3, 2) if large_stem else None
@@ -137,15 +123,15 @@ class ResNet(nnx.Module):
     if head == 'flat':
       halvings = len(widths) + 2 * large_stem  # stem and pool, stages but the first, this one
       features *= math.prod(-(-size // 2**halvings) for size in input_shape[:-1])
-    self.head = nnx.Linear(features, num_classes, **make.types)
+    self.head = make.head(features, num_classes)
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
-    x = run(self.stem, x, train)
+    x = self.stem(x)
     if self.pool is not None:
       x = self.pool(x)
     for block in self.blocks:
-      x = block(x, train)
+      x = block(x)
     if self.last_pool is None:
       return self.head(global_mean(x))
     x = self.last_pool(x)

@@ -1,15 +1,14 @@
 """A plain stack of layers, described by data: the networks of the SCS gallery and their twins."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.layers import nnx as layers
-from scs_jax.models.parts import VARIANTS, ConvBlock, pool, run
-from scs_jax.errors import check_known
+from scs_jax.errors import ArgumentError, check_known
+from scs_jax.models.parts import LayerOptions, Layers
 
 _BEGIN = {'p_init': None, 'q_init': None}  # None: as in the other layers
 # What a layer's description may say besides its kind; the values are defaults, ... is required.
@@ -53,15 +52,7 @@ class ScsNet(nnx.Module):
     num_classes: int,
     stack: Sequence[Mapping],
     *,
-    variant: str = 'scs',
-    p_mode: str = 'per_kernel',
-    p_init: float = 2.0,
-    q_mode: str = 'shared',
-    q_init: float = 1e-3,
-    kernel_q: float | None = None,
-    scale_init: float | None = None,
-    dtype: jnp.dtype | None = None,
-    param_dtype: jnp.dtype = jnp.float32,
+    options: LayerOptions = LayerOptions(),
     rngs: nnx.Rngs,
   ):
     """Creates the layers.
@@ -70,26 +61,13 @@ class ScsNet(nnx.Module):
       input_shape: `(*spatial, channels)` of one image.
       num_classes: outputs of the head.
       stack: the layers, see above.
-      variant: 'scs' or 'conv'.
-      p_mode: see `scs_jax.nnx.SharpenedCosineSimilarity`, like the following.
-      p_init: initial exponent.
-      q_mode: how q is learned.
-      q_init: initial q.
-      kernel_q: q of the kernel's norm; None is q.
-      scale_init: initial output scale; None is no scale.
-      dtype: of the products and activations.
-      param_dtype: of the kernels.
+      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
       ValueError: naming the layer of the stack, what is wrong with it and what would be right.
     """
-    check_known('variant', variant, VARIANTS)
-    types = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
-    similarity = {
-      'p_mode': p_mode, 'p_init': p_init, 'q_mode': q_mode, 'q_init': q_init,
-      'kernel_q': kernel_q, 'scale_init': scale_init,
-    }  # fmt: skip
+    make = Layers(options, len(input_shape) - 1, rngs)
     shape = (1, *input_shape)
     names = []
     for i, description in enumerate(stack):
@@ -99,19 +77,19 @@ class ScsNet(nnx.Module):
           names.append(_earlier(settings['layer'], names))
           shape = _shape_again(getattr(self, names[-1]), shape)
           continue
-        layer, shape = _make(kind, settings, shape, num_classes, variant, similarity, types)
+        layer, shape = _make(kind, settings, shape, num_classes, make)
       except ValueError as error:
-        raise ValueError(f'layer {i} of the stack, {dict(description)}: {error}') from error
+        raise ArgumentError(f'layer {i} of the stack, {dict(description)}: {error}') from error
       names.append(f'{kind}_{i}')
       setattr(self, names[-1], layer)
     self.names = tuple(names)
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
-    *_, (_, logits) = self.activations(x, train)
+    *_, (_, logits) = self.activations(x)
     return logits
 
-  def activations(self, x: jax.Array, train: bool = False) -> Iterator[tuple[str, jax.Array]]:
+  def activations(self, x: jax.Array) -> Iterator[tuple[str, jax.Array]]:
     """Yields the name and the output of every layer, the logits last.
 
     A layer that is used again comes again, under the same name.
@@ -121,7 +99,7 @@ class ScsNet(nnx.Module):
       with jax.named_scope(name):
         if name.startswith('head'):
           x = x.reshape(x.shape[0], -1)
-        x = run(layer, x, train)
+        x = layer(x)
       yield name, x
 
   @property
@@ -130,36 +108,29 @@ class ScsNet(nnx.Module):
     return getattr(self, self.names[0])
 
 
-def _make(kind, settings, shape, num_classes, variant, similarity, types):
+def _make(
+  kind: str, settings: dict, shape: tuple[int, ...], num_classes: int, make: Layers
+) -> tuple[Callable, tuple[int, ...]]:
   """Returns the layer for an input of `shape`, and the shape of its output."""
-  rank, features = len(shape) - 2, shape[-1]
+  features = shape[-1]
   if kind == 'abs':
     return jnp.abs, shape
   if kind == 'head':
-    return nnx.Linear(math.prod(shape[1:]), num_classes, **types), (1, num_classes)
+    return make.head(math.prod(shape[1:]), num_classes), (1, num_classes)
   if kind == 'pool':
-    size = (settings['window'],) * rank
-    step = size if settings['strides'] is None else (settings['strides'],) * rank
-    layer = pool(variant, size, step, settings['padding'])
+    layer = make.pool(settings['window'], settings['strides'], settings['padding'])
     return layer, _output_shape(layer, shape)
-  depthwise = kind == 'depthwise'
-  out = features * settings['multiplier'] if depthwise else settings['features']
-  window = (1 if kind == 'pointwise' else settings['window'],) * rank
-  arguments = {
-    'strides': settings.get('strides', 1),
-    'padding': settings.get('padding', 'SAME'),
-    'feature_group_count': features if depthwise else 1,
-    **types,
-  }
-  share_kernels = settings.get('share_kernels', False)
-  if variant == 'conv':
-    if share_kernels:
-      raise ValueError('share_kernels has no convolutional twin')
-    layer = ConvBlock(features, out, window, **arguments)
-    return layer, _output_shape(layer.conv, shape)
-  own = {name: settings[name] for name in _BEGIN if settings[name] is not None}
-  layer = layers.SharpenedCosineSimilarity(
-    features, out, window, share_kernels=share_kernels, **arguments, **(similarity | own)
+  if settings.get('share_kernels') and make.options.variant == 'conv':
+    raise ArgumentError('share_kernels has no convolutional twin')
+  layer = make.layer(
+    features,
+    features * settings['multiplier'] if kind == 'depthwise' else settings['features'],
+    1 if kind == 'pointwise' else settings['window'],
+    settings.get('strides', 1),
+    padding=settings.get('padding', 'SAME'),
+    groups=features if kind == 'depthwise' else 1,
+    share_kernels=settings.get('share_kernels', False),
+    **{name: settings[name] for name in _BEGIN if settings[name] is not None},
   )
   return layer, _output_shape(layer, shape)
 
@@ -171,7 +142,7 @@ def _earlier(number, names):
   }
   if number not in candidates:
     numbers = ', '.join(map(str, candidates)) or 'none'
-    raise ValueError(
+    raise ArgumentError(
       f'layer must be the number of an SCS layer before it ({numbers}), got {number!r}'
     )
   return candidates[number]
@@ -181,7 +152,7 @@ def _shape_again(layer, shape):
   """Returns the shape of the output for an input of `shape`; the channels must be the layer's own."""
   layer = getattr(layer, 'conv', layer)
   if shape[-1] != layer.in_features:
-    raise ValueError(f'the layer takes {layer.in_features} channels and would be given {shape[-1]}')
+    raise ArgumentError(f'the layer takes {layer.in_features} channels and would be given {shape[-1]}')
   return _output_shape(layer, shape)
 
 
@@ -190,15 +161,17 @@ def _checked(description: Mapping, *, is_last: bool) -> tuple[str, dict]:
   kind = settings.pop('kind', None)
   check_known('kind', kind, KINDS)
   if (kind == 'head') != is_last:
-    raise ValueError("the stack must end with its only 'head'")
+    raise ArgumentError("the stack must end with its only 'head'")
   for name in settings:
     check_known(f'setting of {kind!r}', name, KINDS[kind])
   settings = {**KINDS[kind], **settings}
   missing = [name for name, value in settings.items() if value is ...]
   if missing:
-    raise ValueError(f'{kind} needs {", ".join(missing)}')
+    raise ArgumentError(f'{kind} needs {", ".join(missing)}')
   return kind, settings
 
 
-def _output_shape(layer, shape):
+def _output_shape(layer: Callable, shape: tuple[int, ...]) -> tuple[int, ...]:
+  # Of a twin's block only the convolution: BatchNorm cannot update its statistics in eval_shape.
+  layer = getattr(layer, 'conv', layer)
   return jax.eval_shape(layer, jax.ShapeDtypeStruct(shape, jnp.float32)).shape

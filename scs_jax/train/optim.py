@@ -1,4 +1,4 @@
-"""Optimisers and schedules, with separate settings for kernels, p and q."""
+"""Optimizers and schedules, with separate settings for kernels, p and q."""
 
 import inspect
 import math
@@ -8,38 +8,50 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from scs_jax.errors import check_known
+from scs_jax.errors import ArgumentError, check_known
 
 Schedule = Callable[[jax.Array], jax.Array]
-ONE_CYCLE_WARMUP = 0.3  # of the steps, as the SCS gallery had it; momentum turns there too
+# Of the steps, as the SCS gallery had it. Momentum turns there too.
+ONE_CYCLE_WARMUP = 0.3
+COSINE_WARMUP = 0.05
+_RISE, _FALL = 25.0, 1e4  # the peak over the first rate, and the first rate over the last
 
 
 def one_cycle(
   total_steps: int,
   *,
   peak_learning_rate: float,
-  warmup_fraction: float = ONE_CYCLE_WARMUP,
-  initial_divisor: float = 25.0,
-  final_divisor: float = 1e4,
+  warmup_fraction: float | None = None,
 ) -> Schedule:
-  """Rises from `peak / initial_divisor` to the peak and falls to that start `/ final_divisor`.
+  """Rises from 1/25 of the peak to the peak, then falls to 1e-4 of where it began.
 
-  Both ways along a half cosine. The defaults are those the SCS gallery was trained with.
+  Both ways follow a half cosine. The SCS gallery was trained with this schedule.
+
+  Args:
+    total_steps: length of the training.
+    peak_learning_rate: the largest rate.
+    warmup_fraction: share of the steps that the rate rises; None means 0.3.
 
   References:
     Smith and Topin, 2018: Super-Convergence.
   """
-  start = peak_learning_rate / initial_divisor
-  return _up_and_down(
-    total_steps, warmup_fraction, start, peak_learning_rate, start / final_divisor
-  )
+  rising = ONE_CYCLE_WARMUP if warmup_fraction is None else warmup_fraction
+  start = peak_learning_rate / _RISE
+  return _up_and_down(total_steps, rising, start, peak_learning_rate, start / _FALL)
 
 
 def cosine(
-  total_steps: int, *, peak_learning_rate: float, warmup_fraction: float = 0.05
+  total_steps: int, *, peak_learning_rate: float, warmup_fraction: float | None = None
 ) -> Schedule:
-  """Rises linearly from 0 during `warmup_fraction` of the steps, then falls to 0 as a cosine."""
-  warmup_steps = round(warmup_fraction * total_steps)
+  """Rises linearly from 0, then falls to 0 as a cosine.
+
+  Args:
+    total_steps: length of the training.
+    peak_learning_rate: the largest rate.
+    warmup_fraction: share of the steps that the rate rises; None means 0.05.
+  """
+  rising = COSINE_WARMUP if warmup_fraction is None else warmup_fraction
+  warmup_steps = round(rising * total_steps)
   return optax.warmup_cosine_decay_schedule(0.0, peak_learning_rate, warmup_steps, total_steps)
 
 
@@ -63,17 +75,18 @@ def _up_and_down(total_steps, rising_fraction, start, peak, end) -> Schedule:
 
 
 SCHEDULES = {'one_cycle': one_cycle, 'cosine': cosine, 'constant': constant}
-OPTIMISERS = ('adamw', 'sgd')
+OPTIMIZERS = ('adamw', 'sgd')
 
 
 def make_schedule(total_steps: int, name: str, **settings) -> Schedule:
   """Returns the schedule `name` over `total_steps`: a function of the step.
 
   Raises:
-    ValueError: for an unknown name or setting.
+    ArgumentError: for an unknown name or setting.
   """
   check_known('schedule', name, SCHEDULES)
   accepted = list(inspect.signature(SCHEDULES[name]).parameters)[1:]
+  settings = {setting: value for setting, value in settings.items() if value is not None}
   for setting in settings:
     check_known(f'setting of schedule {name!r}', setting, accepted)
   return SCHEDULES[name](total_steps, **settings)
@@ -93,7 +106,7 @@ def make(
   q_multiplier: float = 1.0,
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-  """Returns the optimiser.
+  """Returns the optimizer.
 
   Args:
     total_steps: length of the training.
@@ -112,9 +125,9 @@ def make(
     clip_norm: largest norm of the whole gradient; None does not clip.
 
   Raises:
-    ValueError: for an unknown name or a value out of range.
+    ArgumentError: for an unknown name or a value out of range.
   """
-  check_known('optimizer', name, OPTIMISERS)
+  check_known('optimizer', name, OPTIMIZERS)
   decays = {'kernel': weight_decay, 'p': p_weight_decay, 'q': q_weight_decay}
   multipliers = {'p': p_multiplier, 'q': q_multiplier}
   for setting, value in (
@@ -125,12 +138,12 @@ def make(
     ('q_multiplier', q_multiplier),
   ):
     if value < 0:
-      raise ValueError(f'optimizer.{setting} must be at least 0, got {value}')
+      raise ArgumentError(f'optimizer.{setting} must be at least 0, got {value}')
   for setting, value in (('momentum', momentum), ('cycle_momentum_to', cycle_momentum_to or 0)):
     if not 0 <= value < 1:
-      raise ValueError(f'optimizer.{setting} must be in [0, 1), got {value}')
+      raise ArgumentError(f'optimizer.{setting} must be in [0, 1), got {value}')
   if clip_norm is not None and clip_norm <= 0:
-    raise ValueError(f'optimizer.clip_norm must be positive or None, got {clip_norm}')
+    raise ArgumentError(f'optimizer.clip_norm must be positive or None, got {clip_norm}')
   learning_rate = make_schedule(total_steps, **schedule)
   return optax.chain(
     optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
@@ -162,11 +175,12 @@ def _momentum(momentum, cycle_to, schedule, total_steps) -> float | Schedule:
   if cycle_to is None:
     return momentum
   if schedule['name'] != 'one_cycle':
-    raise ValueError(
+    raise ArgumentError(
       f"optimizer.cycle_momentum_to {cycle_to} only goes with the schedule 'one_cycle', not "
       f'{schedule["name"]!r}: set it to None'
     )
-  turn = schedule.get('warmup_fraction', ONE_CYCLE_WARMUP)
+  turn = schedule.get('warmup_fraction')
+  turn = ONE_CYCLE_WARMUP if turn is None else turn
   return _up_and_down(total_steps, turn, momentum, cycle_to, momentum)
 
 

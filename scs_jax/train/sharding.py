@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from scs_jax.errors import ArgumentError
+
 AXES = ('data', 'fsdp')
 
 
@@ -40,16 +42,16 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
     fsdp: devices along which the batch, parameters and optimizer state are split.
 
   Raises:
-    ValueError: if the sizes do not multiply to the number of devices.
+    ArgumentError: if the sizes do not multiply to the number of devices.
   """
   devices = jax.devices()
   sizes = {'data': data, 'fsdp': fsdp}
   if any(size < 1 and size != -1 for size in sizes.values()) or data == fsdp == -1:
-    raise ValueError(f'mesh sizes must be positive, one may be -1; got {sizes}')
+    raise ArgumentError(f'mesh sizes must be positive, one may be -1; got {sizes}')
   known = math.prod(size for size in sizes.values() if size != -1)
   sizes = {axis: len(devices) // known if n == -1 else n for axis, n in sizes.items()}
   if math.prod(sizes.values()) != len(devices):
-    raise ValueError(
+    raise ArgumentError(
       f'mesh data={data}, fsdp={fsdp} does not fit the {len(devices)} devices: their product must '
       f'be {len(devices)}, and -1 takes what is left'
     )
@@ -57,11 +59,11 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
 
 
 def check_batch(mesh: Mesh, batch_size: int) -> None:
-  """Raises ValueError unless every device gets the same number of rows."""
+  """Raises ArgumentError unless every device gets the same number of rows."""
   if batch_size % mesh.size:
     lower = batch_size - batch_size % mesh.size
     nearest = f'{lower} or {lower + mesh.size}' if lower else f'{mesh.size}'
-    raise ValueError(
+    raise ArgumentError(
       f'batch_size {batch_size} does not divide by the {mesh.size} devices: use {nearest}'
     )
 

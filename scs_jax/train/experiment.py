@@ -1,0 +1,227 @@
+"""An experiment: a config, built. The only place where a config becomes data, model and steps."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from scs_jax import data, models
+from scs_jax.data import augment
+from scs_jax.train import config as configuration
+from scs_jax.train import losses, metrics, optim, sharding, steps
+from scs_jax.train.steps import State
+
+
+class Experiment:
+  """Everything that a config describes, built from it. It trains nothing by itself.
+
+  Data and model are made when they are first used, so that an evaluation does not load training
+  images.
+
+  Args:
+    config: complete, as `scs_jax.train.config.default` or a file of `configs/` returns it.
+    train_set: examples to train on, instead of those that the config names.
+    eval_set: examples to evaluate on, likewise.
+    sizes: `input_shape` and `num_classes`, to build the model without any data set.
+
+  Attributes:
+    config: as given.
+    objective: maps outputs, images and labels to metrics per example, see `losses.OBJECTIVES`.
+    best_metric: the metric that ranks checkpoints; higher is better.
+
+  Raises:
+    ArgumentError: a value of the config cannot work; the message names its key.
+
+  Example:
+    >>> from scs_jax.train import Experiment, config
+    >>> settings = config.default()
+    >>> settings.data.name = 'fake'
+    >>> settings.model.stack = ({'kind': 'scs', 'features': 4}, {'kind': 'head'})
+    >>> experiment = Experiment(settings)
+    >>> experiment.sizes, experiment.total_steps
+    ({'input_shape': (32, 32, 3), 'num_classes': 10}, 120)
+  """
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    *,
+    train_set: data.Examples | None = None,
+    eval_set: data.Examples | None = None,
+    sizes: Mapping[str, Any] | None = None,
+  ):
+    configuration.check(config)
+    self.config = config
+    self.objective = losses.OBJECTIVES[config.objective]
+    self.best_metric = losses.BEST[config.objective]
+    self._augmentation = augment.make(**config.augment)
+    optim.make(1000, **config.optimizer.to_dict())  # checks the settings; any length does
+    # What is given takes the place of the cached property of that name.
+    given = {'train_set': train_set, 'eval_set': eval_set, 'sizes': sizes}
+    self.__dict__.update({name: value for name, value in given.items() if value is not None})
+
+  # ------------------------------------------------------------------------------------- Data
+
+  @property
+  def name(self) -> str:
+    """What is trained on what, for people."""
+    return f'{self.config.model.name} on {self.config.data.name}'
+
+  @functools.cached_property
+  def train_set(self) -> Any:
+    """The examples to train on, in memory or streamed: `data.Examples` or `data.records.Records`."""
+    return self._load(self.config.data.train_split)
+
+  @functools.cached_property
+  def eval_set(self) -> Any:
+    """The examples to evaluate on, likewise."""
+    return self._load(self.config.data.eval_split)
+
+  def _load(self, split: str) -> Any:
+    settings = {name: self.config.data[name] for name in ('data_dir', 'resolution', 'workers')}
+    return data.load(self.config.data.name, split, **settings)
+
+  def train_batches(self) -> Iterator[dict[str, Any]]:
+    """Returns the endless iterator over this host's rows of training batches."""
+    return data.train_batches(
+      self.train_set, self.config.batch_size, seed=self.config.seed, **_host()
+    )
+
+  # ------------------------------------------------------------------------------------ Length
+
+  @property
+  def steps_per_epoch(self) -> float:
+    """Steps in which every training example is seen once; a fraction if batches span epochs."""
+    return self.train_set.size / self.config.batch_size
+
+  @property
+  def total_steps(self) -> int:
+    """Steps of the whole training."""
+    return max(1, round(self.config.total_epochs * self.steps_per_epoch))
+
+  # ------------------------------------------------------------------------------------- Model
+
+  @functools.cached_property
+  def sizes(self) -> dict[str, Any]:
+    """What a model must know of its data set.
+
+    `input_shape`, `(height, width, channels)` of one image, and `num_classes`.
+    """
+    shape = tuple(self.eval_set.image_shape)
+    return {'input_shape': shape, 'num_classes': self.eval_set.num_classes}
+
+  def model(self) -> nnx.Module:
+    """Returns the model with its first weights, in training mode."""
+    rngs = nnx.Rngs(self.config.seed)
+    return models.build(**self.config.model.to_dict(), **self.sizes, rngs=rngs)
+
+  @functools.cached_property
+  def structure(self) -> steps.Structure:
+    """The model without its arrays."""
+    return steps.structure_of(self.model)
+
+  @functools.cached_property
+  def weight_shapes(self) -> tuple[Any, Any]:
+    """Shapes of the parameters and of the statistics, nested dicts."""
+    return jax.eval_shape(lambda: steps.split(self.model())[:2])
+
+  def model_of(self, state: State) -> nnx.Module:
+    """Returns the model that `state` is evaluated as, in evaluation mode."""
+    return self.structure.merge(state.evaluated.params, state.evaluated.statistics)
+
+  # --------------------------------------------------------------------------------- Optimizer
+
+  @functools.cached_property
+  def optimizer(self) -> optax.GradientTransformation:
+    """The optax transformation with its schedules."""
+    return optim.make(self.total_steps, **self.config.optimizer.to_dict())
+
+  @functools.cached_property
+  def learning_rate(self) -> optim.Schedule:
+    """The learning rate, a function of the step."""
+    return optim.make_schedule(self.total_steps, **self.config.optimizer.schedule)
+
+  # ------------------------------------------------------- Shapes first, then shardings, then steps
+
+  def mesh(self) -> Mesh:
+    """Returns the mesh of all devices; raises ArgumentError if batch or mesh do not fit them."""
+    mesh = sharding.make_mesh(**self.config.mesh)
+    sharding.check_batch(mesh, self.config.batch_size)
+    return mesh
+
+  def _make_state(self) -> State:
+    averaged = self.config.ema_decay is not None
+    return steps.first_state(self.model, self.optimizer, averaged=averaged)
+
+  @functools.cached_property
+  def state_shapes(self) -> State:
+    """The state with a `jax.ShapeDtypeStruct` for every array."""
+    return jax.eval_shape(self._make_state)
+
+  def first_state(self, mesh: Mesh) -> State:
+    """Returns the state before the first step; its arrays are made where they belong."""
+    shardings = sharding.state_shardings(mesh, self.state_shapes)
+    return jax.jit(self._make_state, out_shardings=shardings)()
+
+  def abstract_state(self, mesh: Mesh) -> State:
+    """Returns `state_shapes` with the sharding of every array, as a checkpoint restores it."""
+    shardings = sharding.state_shardings(mesh, self.state_shapes)
+    with_sharding = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+    return jax.tree.map(with_sharding, self.state_shapes, shardings)
+
+  def train_step_function(self, gather: Callable[[Any], Any] = lambda params: params) -> Callable:
+    """Returns the pure function of state and batch that `train_step` compiles."""
+    return steps.make_train_step(
+      self.structure,
+      self.optimizer,
+      objective=self.objective,
+      augmentation=self._augmentation,
+      label_smoothing=self.config.label_smoothing,
+      ema_decay=self.config.ema_decay,
+      seed=self.config.seed,
+      gather=gather,
+    )
+
+  def train_step(self, mesh: Mesh) -> Callable[[State, steps.Batch], tuple[State, dict]]:
+    """Returns the jitted training step; it donates the state it is given."""
+    shardings = sharding.state_shardings(mesh, self.state_shapes)
+    return jax.jit(
+      self.train_step_function(functools.partial(sharding.gather, mesh)),
+      in_shardings=(shardings, sharding.batch_sharding(mesh)),
+      out_shardings=(shardings, sharding.replicated(mesh)),
+      donate_argnums=0,
+    )
+
+  def evaluation(self, mesh: Mesh) -> Callable[[Any, Any], dict[str, float]]:
+    """Returns the function that evaluates parameters and statistics.
+
+    It returns the means over all examples of `eval_set`: 'val/loss' and 'val/accuracy' or
+    'val/psnr'.
+    """
+    batch_size = -(-self.config.eval_batch_size // mesh.size) * mesh.size  # full devices
+    step = jax.jit(
+      steps.make_eval_step(
+        self.structure, self.objective, functools.partial(sharding.gather, mesh)
+      ),
+      out_shardings=sharding.replicated(mesh),
+    )
+
+    def evaluate(params: Any, statistics: Any) -> dict[str, float]:
+      sums = None
+      for rows in data.evaluation_batches(self.eval_set, batch_size, **_host()):
+        more = step(params, statistics, sharding.to_global(mesh, rows))
+        sums = more if sums is None else jax.tree.map(jnp.add, sums, more)
+      return {f'val/{name}': value for name, value in metrics.means(sums).items()}
+
+    return evaluate
+
+
+def _host() -> Mapping[str, int]:
+  """Which rows of a batch are this process's."""
+  return {'process_index': jax.process_index(), 'process_count': jax.process_count()}

@@ -1,0 +1,77 @@
+"""The lines that a person reads while a network trains."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from scs_jax.train.experiment import Experiment
+
+GUESSING = (
+  'this is no better than guessing. If it stays so, the outputs may vanish from layer to layer: use '
+  'a smaller q, a p nearer to 1, fewer layers or model.scale_init; or lower the learning rate'
+)
+
+
+def introduction(experiment: Experiment, mesh: Mesh, start: int) -> str:
+  """Returns the first line: what is trained, on what, and from which step."""
+  begin = f'going on at step {start}' if start else 'starting'
+  return (
+    f'{experiment.name}: {size(experiment.state_shapes.params)}, '
+    f'{mesh.size} {jax.devices()[0].platform} devices, batch {experiment.config.batch_size}, '
+    f'{begin} of {experiment.total_steps} steps'
+  )
+
+
+def evaluation(step: int, epoch: float, values: Mapping[str, float]) -> str:
+  """Returns the line of an evaluation."""
+  return f'epoch {epoch:6.2f}  step {step:6d}  {numbers(values)}'
+
+
+def conclusion(
+  experiment: Experiment, values: Mapping[str, float], steps: int, seconds: float
+) -> str:
+  """Returns the last line.
+
+  Args:
+    experiment: what was trained.
+    values: of the last evaluation.
+    steps: made by this process; 0 if the run had ended before.
+    seconds: since the loop began, evaluations and saves included.
+  """
+  if 'val/accuracy' in values:
+    reached = f'accuracy {values["val/accuracy"]:.2%}'
+  else:
+    reached = f'PSNR {values["val/psnr"]:.2f} dB'
+  rate = steps * experiment.config.batch_size / seconds
+  effort = f'{seconds:.0f} s, {rate:.0f} images/s in all' if steps else 'nothing was left to train'
+  return f'{size(experiment.state_shapes.params)}, {experiment.config.data.eval_split} {reached}, {effort}'
+
+
+def guesses(values: Mapping[str, float], num_classes: int) -> bool:
+  """Whether an evaluation is no better than equal logits for all classes.
+
+  A network that cannot learn stays there: in `experiments/records`, networks whose outputs vanish
+  have a loss within 0.02 % of log(num_classes) in every epoch, and all others are below that from
+  the first evaluation on.
+  """
+  return 'val/accuracy' in values and values['val/loss'] > 0.999 * math.log(num_classes)
+
+
+def batch_name(rows: Mapping[str, Any]) -> str:
+  """Describes a batch for error messages: its epoch and its first indices."""
+  epochs = '-'.join(str(e) for e in sorted({int(rows['epoch'][0]), int(rows['epoch'][-1])}))
+  indices = ', '.join(map(str, rows['index'][:3]))
+  return f'the batch of epoch {epochs} that begins with examples {indices}'
+
+
+def size(params: Any) -> str:
+  """Returns the number of learned values, e.g. '2,992 parameters'."""
+  return f'{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters'
+
+
+def numbers(values: Mapping[str, float]) -> str:
+  """Returns metrics in one line."""
+  return '  '.join(f'{name} {value:.4g}' for name, value in values.items())

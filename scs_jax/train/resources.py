@@ -1,0 +1,167 @@
+"""What the loop holds while it runs: the claimed workdir, checkpoints, log, signals and watchdog."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from scs_jax.errors import UserError
+from scs_jax.train import config as configuration
+from scs_jax.train.experiment import Experiment
+from scs_jax.train.steps import Batch, State
+from scs_jax.train.stopping import StopRequest
+from scs_jax.train.watchdog import Watchdog
+from scs_jax.workdir import Checkpoints, MetricLog, Rate, SaveError, check_present, claim, is_bucket
+
+
+class NonFiniteError(UserError, RuntimeError):
+  """The loss or the gradient is not a finite number."""
+
+
+@dataclasses.dataclass
+class Resources:
+  """An experiment in its workdir.
+
+  Attributes:
+    experiment: what is trained.
+    path: the workdir.
+    mesh: of all devices.
+    train_step: the compiled step; it donates the state.
+    evaluate: the compiled evaluation of parameters and statistics.
+    batches: the endless iterator over training batches.
+    checkpoints: of the workdir.
+    stop: notices signals.
+    watchdog: reports when nothing happens.
+    log: metrics.jsonl, TensorBoard events and the terminal.
+    rate: counts training images per second.
+    begun: the step that was restored last.
+  """
+
+  experiment: Experiment
+  path: epath.Path
+  mesh: Mesh
+  train_step: Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]
+  evaluate: Callable[[Any, Any], dict[str, float]]
+  batches: Any
+  checkpoints: Checkpoints
+  stop: StopRequest
+  watchdog: Watchdog
+  log: MetricLog
+  rate: Rate
+  begun: int
+
+  def restore(self) -> tuple[int, State]:
+    """Returns the step and the state of the newest good checkpoint, or the first ones."""
+    self.begun, state, _ = _restore(self.experiment, self.mesh, self.checkpoints)
+    return self.begun, state
+
+  def check(self, step: int, values: dict[str, jax.Array], batch: str) -> None:
+    """Checks the metrics of a step, and logs them if they are due.
+
+    Args:
+      step: the number of steps made, this one included.
+      values: of the batch before the step, 'loss' and 'gradient_norm' among them.
+      batch: describes the batch in an error message.
+
+    Raises:
+      NonFiniteError: loss or gradient norm is NaN or infinite.
+    """
+    seen = {f'train/{name}': float(value) for name, value in values.items()}
+    if not np.isfinite([seen['train/loss'], seen['train/gradient_norm']]).all():
+      raise NonFiniteError(
+        f'step {step}: loss {seen["train/loss"]}, gradient norm {seen["train/gradient_norm"]}, '
+        f'on {batch}; the last good checkpoint is that of step {self.checkpoints.latest_step()}. '
+        'Use a lower learning rate, a larger q or optimizer.clip_norm, or skip such batches with '
+        'rollbacks'
+      )
+    if step == self.begun + 1:
+      self.rate.restart()  # without the compilation
+    else:
+      self.rate.count(self.experiment.config.batch_size)
+    if step % self.experiment.config.log_every_steps == 0:
+      check_present(self.path)
+      learning_rate = float(self.experiment.learning_rate(step - 1))
+      self.log.write(step, {**seen, 'train/learning_rate': learning_rate})
+
+  def save(self, step: int, state: State, values: dict[str, float]) -> None:
+    """Starts to save a checkpoint.
+
+    Args:
+      step: the number of steps made.
+      state: after that step.
+      values: metrics that rank checkpoints; empty if the step was not evaluated.
+
+    Raises:
+      SaveError: this save or the one before failed, and the config says to stop then.
+    """
+    check_present(self.path)
+    extra = {'iterator': self.batches.state(), 'metrics': values}
+    for _ in range(2):  # the first try may only report that the save before it failed
+      try:
+        return self.checkpoints.save(step, state.to_dict(), extra)
+      except SaveError as error:
+        if self.experiment.config.on_save_error == 'stop':
+          raise
+        self.log.say(f'{error} Training continues without it, as on_save_error says.')
+
+
+@contextlib.contextmanager
+def opened(
+  experiment: Experiment, path: epath.Path
+) -> Iterator[tuple[Resources, State, dict[str, float]]]:
+  """Claims the workdir and restores what it holds.
+
+  Yields:
+    The resources, the state to continue from, and the metrics saved with it (empty at the start).
+  """
+  config, mesh = experiment.config, experiment.mesh()
+  batches = experiment.train_batches()
+  # Before the claim, because a config that cannot work must not claim a workdir.
+  train_step, evaluate = experiment.train_step(mesh), experiment.evaluation(mesh)
+  defaults = configuration.to_json(configuration.default(config.model.name))
+  with (
+    claim(
+      path,
+      configuration.to_json(config),
+      configuration.MAY_CHANGE,
+      defaults,
+      sizes=experiment.sizes,
+    ),
+    Checkpoints(
+      path / 'checkpoints',
+      keep_latest=config.keep_latest,
+      keep_best=config.keep_best,
+      best_metric=experiment.best_metric,
+    ) as checkpoints,
+    StopRequest() as stop,
+    Watchdog(config.stall_seconds) as watchdog,
+  ):
+    start, state, saved = _restore(experiment, mesh, checkpoints)
+    if saved:
+      batches.restore(saved['iterator'])
+    in_parts = is_bucket(path)
+    with MetricLog(
+      path, start=start, total_steps=experiment.total_steps, in_parts=in_parts
+    ) as log:
+      for step, reason in checkpoints.skipped.items():
+        log.say(f'checkpoint of step {step} is damaged and was set aside: {reason}')
+      resources = Resources(
+        experiment, path, mesh, train_step, evaluate, batches, checkpoints, stop, watchdog, log,
+        Rate(), start,
+      )  # fmt: skip
+      yield resources, state, saved.get('metrics', {})
+
+
+def _restore(
+  experiment: Experiment, mesh: Mesh, checkpoints: Checkpoints
+) -> tuple[int, State, dict[str, Any]]:
+  """Returns step and state to continue from, and what was saved beside them, if anything."""
+  restored = checkpoints.restore(experiment.abstract_state(mesh).to_dict())
+  if restored is None:
+    return 0, experiment.first_state(mesh), {}
+  return restored.step, State.from_dict(restored.state), restored.extra

@@ -1,0 +1,182 @@
+"""Trained networks, from the folder of the run that trained them."""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from flax import nnx
+from ml_collections import ConfigDict
+
+from scs_jax import data, pictures
+from scs_jax.errors import ArgumentError
+from scs_jax.train import config as configuration
+from scs_jax.train import sharding
+from scs_jax.train.experiment import Experiment
+from scs_jax.workdir import (
+  CheckpointError,
+  Checkpoints,
+  check_same_run,
+  folder,
+  holds_run,
+  read_config,
+  read_sizes,
+)
+
+
+def load(workdir: str | os.PathLike, step: int | None = None) -> nnx.Module:
+  """Returns the trained network of a workdir, in evaluation mode.
+
+  The workdir says by itself what it holds, so neither the data set nor a config file is needed. The
+  weights are the averaged ones if the run averages them: those that were evaluated.
+
+  Args:
+    workdir: where a run trained, a folder or `gs://`.
+    step: of the checkpoint; None means the newest good one.
+
+  Returns:
+    The network. It maps images `[batch, height, width, channels]` float32 from 0 to 1 to logits
+    `[batch, num_classes]`.
+
+  Raises:
+    ArgumentError: the workdir holds no run or no checkpoint, or its config names a module that is
+      not there.
+    scs_jax.workdir.CheckpointError: the checkpoint is damaged or absent, or none is intact.
+
+  Example:
+    >>> model = scs_jax.load('/tmp/quickstart')  # doctest: +SKIP
+    >>> logits = model(images)  # doctest: +SKIP
+  """
+  experiment = experiment_of(workdir)
+  _, params, statistics = weights(experiment, workdir, step)
+  return experiment.structure.merge(params, statistics)
+
+
+def experiment_of(workdir: str | os.PathLike) -> Experiment:
+  """Returns the experiment that a workdir holds, from its `config.json` and `model.json`.
+
+  Raises:
+    ArgumentError: the workdir holds no run, or one of another version of scs_jax.
+  """
+  path = _existing(workdir)
+  config = configuration.from_dict(read_config(path), str(path / 'config.json'))
+  sizes = read_sizes(path)
+  if sizes is not None:
+    shape, classes = sizes['input_shape'], sizes['num_classes']
+    return Experiment(config, sizes={'input_shape': tuple(shape), 'num_classes': classes})
+  return Experiment(config)  # version 0.1.0 wrote no sizes: they are those of the data set
+
+
+def weights(
+  experiment: Experiment,
+  workdir: str | os.PathLike,
+  step: int | None = None,
+  *,
+  averaged: bool = True,
+) -> tuple[int, Any, Any]:
+  """Returns the step, the parameters and the statistics of a checkpoint.
+
+  Args:
+    experiment: that of the workdir.
+    workdir: where the run trained.
+    step: of the checkpoint; None means the newest good one.
+    averaged: whether to take averaged weights if there are any.
+
+  Raises:
+    ArgumentError: the workdir holds no checkpoint.
+    scs_jax.workdir.CheckpointError: the checkpoint is damaged, absent or of another model.
+  """
+  path = _existing(workdir)
+  with Checkpoints(path / 'checkpoints', read_only=True) as checkpoints:
+    parts = ['ema'] if averaged and experiment.config.ema_decay is not None else []
+    restored = checkpoints.restore_parts(parts or ['params', 'statistics'], step)
+  if restored is None:
+    raise ArgumentError(f'--workdir {path} holds no checkpoint yet')
+  held = restored.state.get('ema', restored.state)
+  params, statistics = held['params'], held.get('statistics', {})
+  _check_fit(experiment, params, statistics, restored.step)
+  return restored.step, params, statistics
+
+
+def evaluate_checkpoint(
+  config: ConfigDict,
+  workdir: str | os.PathLike,
+  step: int | None = None,
+  *,
+  averaged: bool = True,
+) -> dict[str, float]:
+  """Evaluates a checkpoint of a workdir, and changes nothing on disk.
+
+  Args:
+    config: that of the run.
+    workdir: that of the run.
+    step: of the checkpoint; None means the newest good one.
+    averaged: False evaluates the parameters of the last step, even if the run averages them.
+
+  Returns:
+    'step' and the metrics that `scs_jax.train.run` returns.
+
+  Raises:
+    ArgumentError: the workdir holds no checkpoint, or a run of another config.
+    scs_jax.workdir.CheckpointError: the checkpoint is damaged or absent, or none is intact.
+  """
+  check_config(config, workdir)
+  experiment = Experiment(config)
+  mesh = experiment.mesh()
+  step, params, statistics = weights(experiment, workdir, step, averaged=averaged)
+  held = (params, statistics)
+  held = jax.device_put(held, sharding.state_shardings(mesh, held))
+  return {'step': step, **experiment.evaluation(mesh)(*held)}
+
+
+def draw_checkpoint(
+  config: ConfigDict, workdir: str | os.PathLike, step: int | None = None
+) -> epath.Path:
+  """Draws the kernels of a checkpoint and their responses to one image of the evaluation set.
+
+  Args:
+    config: that of the run.
+    workdir: that of the run; its folder `pictures/` is written.
+    step: of the checkpoint; None means the newest good one.
+
+  Returns:
+    The folder of the pictures.
+
+  Raises:
+    ArgumentError: as `load`, and if the model has no first layer with kernels.
+  """
+  check_config(config, workdir)
+  image = next(data.evaluation_batches(Experiment(config).eval_set, 1))['image'][0]
+  pictures_folder = folder(workdir) / 'pictures'
+  pictures.draw(load(workdir, step), image.astype(np.float32) / 255, pictures_folder)
+  return pictures_folder
+
+
+def check_config(config: ConfigDict, workdir: str | os.PathLike) -> None:
+  """Raises ArgumentError unless `workdir` holds a run of this config."""
+  defaults = configuration.to_json(configuration.default(config.model.name))
+  path = _existing(workdir)
+  check_same_run(path, configuration.to_json(config), configuration.MAY_CHANGE, defaults)
+
+
+def _existing(workdir):
+  path = folder(workdir)
+  if not holds_run(path):
+    raise ArgumentError(f'--workdir {path} holds no run: train first')
+  return path
+
+
+def _check_fit(experiment: Experiment, params: Any, statistics: Any, step: int) -> None:
+  """Raises CheckpointError unless the arrays are those of the model."""
+  shapes = lambda tree: {
+    jax.tree_util.keystr(path, simple=True, separator='/'): f'{leaf.dtype}{list(leaf.shape)}'
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+  wanted, held = shapes(experiment.weight_shapes), shapes((params, statistics))
+  differ = [path for path in sorted(wanted | held) if wanted.get(path) != held.get(path)]
+  if differ:
+    raise CheckpointError(
+      f'step {step} does not fit the model: {differ[0]!r} is {held.get(differ[0], "absent")} in the '
+      f'checkpoint and {wanted.get(differ[0], "absent")} in the model'
+    )

@@ -1,0 +1,257 @@
+"""One training step and one evaluation step: pure functions, to be jitted."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from scs_jax.data import augment
+from scs_jax.train import metrics
+
+PyTree = Any
+Batch = dict[str, jax.Array]
+Objective = Callable[..., dict[str, jax.Array]]
+_DROPOUT = 4  # folded into the keys of examples; augmentations use 0 to 3
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Average:
+  """An exponential average of the weights that a network is evaluated with.
+
+  Attributes:
+    params: like `State.params`.
+    statistics: like `State.statistics`.
+    steps: `[]` int32, the number of steps in the average.
+  """
+
+  params: PyTree
+  statistics: PyTree
+  steps: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class State:
+  """What a training step changes.
+
+  Attributes:
+    params: nested dict of the learned arrays by path, e.g. `['scs_0']['kernel']`
+      `[height, width, in, out]`. Kernels have the model's `param_dtype`; p and q are float32.
+    statistics: nested dict of all other arrays of the model, e.g. `['norm']['mean']` `[features]`,
+      float32. Empty for SCS networks.
+    optimizer: state of the optax transformation; momenta have the shapes of `params`.
+    average: what is evaluated, if the run averages its weights; else None.
+  """
+
+  params: PyTree
+  statistics: PyTree
+  optimizer: PyTree
+  average: Average | None = None
+
+  @property
+  def evaluated(self) -> 'State | Average':
+    """Where the `params` and `statistics` to evaluate are."""
+    return self if self.average is None else self.average
+
+  def to_dict(self) -> dict[str, PyTree]:
+    """Returns plain dicts, so that files on disk do not depend on this class."""
+    tree = {
+      'params': self.params,
+      'statistics': self.statistics,
+      'optimizer': self.optimizer,
+    }
+    if self.average is not None:
+      fields = dataclasses.fields(self.average)
+      tree['ema'] = {field.name: getattr(self.average, field.name) for field in fields}
+    return tree
+
+  @classmethod
+  def from_dict(cls, tree: dict[str, PyTree]) -> 'State':
+    """Returns the state that `to_dict` made `tree` of."""
+    average = Average(**tree['ema']) if 'ema' in tree else None
+    return cls(tree['params'], tree['statistics'], tree['optimizer'], average)
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+  """A model without its arrays.
+
+  Attributes:
+    training: graph of the model after `train()`.
+    evaluating: graph of the model after `eval()`.
+    randomness: nested dict of shapes of the model's streams of random keys, as dropout has them.
+  """
+
+  training: nnx.GraphDef
+  evaluating: nnx.GraphDef
+  randomness: PyTree
+
+  def merge(
+    self, params: PyTree, statistics: PyTree, *, train: bool = False, key: jax.Array | None = None
+  ) -> nnx.Module:
+    """Returns the model with these arrays.
+
+    Args:
+      params: nested dict, as `State.params`.
+      statistics: nested dict, as `State.statistics`.
+      train: whether it is in training mode.
+      key: seeds the model's streams of random keys; None is a constant.
+    """
+    streams = _seeded(self.randomness, jax.random.key(0) if key is None else key)
+    graph = self.training if train else self.evaluating
+    return nnx.merge(graph, params, statistics, streams)
+
+
+def split(model: nnx.Module) -> tuple[PyTree, PyTree, PyTree]:
+  """Returns the nested dicts of parameters, of statistics, and of the streams of random keys."""
+  params, streams, statistics = nnx.split(model, nnx.Param, nnx.RngState, ...)[1:]
+  return (
+    nnx.to_pure_dict(params),
+    nnx.to_pure_dict(statistics),
+    nnx.to_pure_dict(streams),
+  )
+
+
+def structure_of(build: Callable[[], nnx.Module]) -> Structure:
+  """Returns the structure of the model that `build` makes; no array is computed."""
+  model = nnx.eval_shape(build)
+  model.train()
+  training = nnx.graphdef(model)
+  model.eval()
+  return Structure(training, nnx.graphdef(model), split(model)[2])
+
+
+def first_state(
+  build: Callable[[], nnx.Module], optimizer: optax.GradientTransformation, *, averaged: bool
+) -> State:
+  """Returns the state before the first step.
+
+  Args:
+    build: makes the model with its first weights.
+    optimizer: an optax transformation.
+    averaged: whether the state has an `average`.
+  """
+  params, statistics, _ = split(build())
+  average = None
+  if averaged:  # copies, because donated arrays need buffers of their own
+    copied = jax.tree.map(jnp.copy, (params, statistics))
+    average = Average(*copied, steps=jnp.zeros((), jnp.int32))
+  return State(params, statistics, optimizer.init(params), average)
+
+
+def make_train_step(
+  structure: Structure,
+  optimizer: optax.GradientTransformation,
+  *,
+  objective: Objective,
+  augmentation: Callable[[jax.Array, jax.Array], jax.Array],
+  label_smoothing: float,
+  ema_decay: float | None,
+  seed: int,
+  gather: Callable[[PyTree], PyTree] = lambda params: params,
+) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
+  """Returns the function that makes one training step.
+
+  It takes the state and a batch of `image` `[batch, height, width, channels]` uint8, `label`,
+  `epoch` and `index` `[batch]` int32. It returns the new state and the metrics of the batch before
+  the step: those of `objective` and 'gradient_norm', float32 scalars.
+
+  Args:
+    structure: of the model.
+    optimizer: an optax transformation.
+    objective: one of `losses.OBJECTIVES`.
+    augmentation: a function of keys `[batch]` and float images.
+    label_smoothing: share of the target spread over all classes.
+    ema_decay: share of the average that each step keeps; None if there is no average.
+    seed: of augmentation and dropout.
+    gather: makes split parameters whole on every device.
+  """
+
+  def loss_function(params, statistics, images, labels, key):
+    model = structure.merge(gather(params), statistics, train=True, key=key)
+    values = objective(model(images), images, labels, label_smoothing)
+    values = {name: value.mean() for name, value in values.items()}
+    return values['loss'], (split(model)[1], values)
+
+  def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+    # Keyed by (seed, epoch, index): an example's augmentation does not depend on its neighbours.
+    keys = augment.example_keys(jax.random.key(seed), batch['epoch'], batch['index'])
+    images = augmentation(keys, as_float(batch['image']))
+    gradient = jax.value_and_grad(loss_function, has_aux=True)
+    (_, (statistics, values)), grads = gradient(
+      state.params, state.statistics, images, batch['label'], jax.random.fold_in(keys[0], _DROPOUT)
+    )
+    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None and ema_decay is not None:
+      average = _averaged(average, params, statistics, ema_decay)
+    new = State(params, statistics, optimizer_state, average)
+    return new, {**values, 'gradient_norm': optax.tree.norm(grads)}
+
+  return train_step
+
+
+def make_eval_step(
+  structure: Structure,
+  objective: Objective,
+  gather: Callable[[PyTree], PyTree] = lambda params: params,
+) -> Callable[[PyTree, PyTree, Batch], dict[str, jax.Array]]:
+  """Returns the function that evaluates one batch.
+
+  It takes parameters, statistics and a batch of `image`, `label` and `weight`, and returns
+  `metrics.weighted_sums` of the objective.
+
+  Args:
+    structure: of the model.
+    objective: one of `losses.OBJECTIVES`.
+    gather: makes split parameters whole on every device.
+  """
+
+  def eval_step(params: PyTree, statistics: PyTree, batch: Batch) -> dict[str, jax.Array]:
+    model = structure.merge(gather(params), statistics)
+    images = as_float(batch['image'])
+    values = objective(model(images), images, batch['label'])
+    return metrics.weighted_sums(values, batch['weight'])
+
+  return eval_step
+
+
+def as_float(images: jax.Array) -> jax.Array:
+  """Returns uint8 images as float32 from 0 to 1."""
+  return images.astype(jnp.float32) / 255
+
+
+def _averaged(average: Average, params: PyTree, statistics: PyTree, decay: float) -> Average:
+  """Adds weights to the average.
+
+  The weights decay**i of the steps so far sum to 1, so the first, random parameters have none.
+  Statistics are averaged too, because those of the last parameters do not fit averaged ones.
+  """
+  steps = average.steps + 1
+  newest = (1 - decay) / (1 - decay**steps)
+  add = lambda new, old: (
+    optax.incremental_update(new, old, newest) if jnp.issubdtype(new.dtype, jnp.inexact) else new
+  )
+  return Average(
+    jax.tree.map(add, params, average.params),
+    jax.tree.map(add, statistics, average.statistics),
+    steps,
+  )
+
+
+def _seeded(shapes: PyTree, key: jax.Array) -> PyTree:
+  """Returns fresh streams of random keys for these shapes: each its own key, each count 0."""
+  leaves, tree = jax.tree.flatten(shapes)
+  fresh = [
+    jax.random.split(jax.random.fold_in(key, i), leaf.shape)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    else jnp.zeros(leaf.shape, leaf.dtype)
+    for i, leaf in enumerate(leaves)
+  ]
+  return jax.tree.unflatten(tree, fresh)
