@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import sys
+import tarfile
 import tempfile
 
 import jax
@@ -41,6 +42,14 @@ def strict_promotion():
   """Mixed dtypes are an error unless the code asks for what they promote to."""
   with jax.numpy_dtype_promotion('strict'):
     yield
+
+
+@pytest.fixture
+def version_0_1_0(tmp_path):
+  """A workdir that version 0.1.0 wrote on eight devices: four steps of a small quickstart."""
+  with tarfile.open(pathlib.Path(__file__).parent / 'workdir_0_1_0.tar.xz') as archive:
+    archive.extractall(tmp_path / 'version_0_1_0', filter='data')
+  return tmp_path / 'version_0_1_0'
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Runs whose workdir is a bucket: the real clients against a server that answers as a bucket does."""
+"""Runs whose workdir is a bucket: the real clients against an emulated server."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ from test_faults import at_batch
 from test_train import assert_equal, restored_state, small_config
 
 from scs_jax import train
-from scs_jax.workdir import checkpoints as checkpoint
+from scs_jax.workdir import Checkpoints
 
 
 @pytest.fixture(scope='module')
@@ -79,13 +79,13 @@ def test_a_killed_save_is_removed_and_a_changed_object_found(bucket):
     lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), state
   )
   folder = bucket / 'checkpoints'
-  with checkpoint.Checkpoints(folder, keep_latest=3) as checkpoints:
+  with Checkpoints(folder, keep_latest=3) as checkpoints:
     for step in (1, 2, 3):
       checkpoints.save(step, jax.tree.map(lambda a, n=step: a * n, state), {})
   (folder / '3' / 'manifest.json').unlink()  # as if it had never been written
   data = next((folder / '2' / 'state').glob('ocdbt*/d/*'))
   data.write_bytes(b'x' + data.read_bytes()[1:])
-  with checkpoint.Checkpoints(folder) as checkpoints:
+  with Checkpoints(folder) as checkpoints:
     restored = checkpoints.restore(wanted)
     assert restored.step == 1
     assert 'has changed' in checkpoints.skipped[2]

@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from absl import logging
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from scs_jax.workdir import checkpoints as checkpoint
+from scs_jax.errors import UserError
+from scs_jax.workdir import manifest
 from scs_jax.workdir.checkpoints import CheckpointError, Checkpoints, SaveError
 
 
@@ -239,9 +241,135 @@ class TestChoice:
       raise ValueError('out of luck')
 
     with Checkpoints(copy) as checkpoints:
-      monkeypatch.setattr(checkpoints._orbax, 'restore', fail)
+      monkeypatch.setattr(ocp.AsyncCheckpointer, 'restore', fail)
       with pytest.raises(CheckpointError, match=r'step 200 .* agrees .* out of luck'):
         checkpoints.restore(SMALL_ABSTRACT)
+
+
+def training_state(step):
+  """As training saves it: layers in a list have int keys, and nothing may have statistics."""
+  params = {
+    'blocks': {0: {'kernel': jnp.arange(16.0) + step}, 2: {'half': jnp.ones(8, jnp.bfloat16)}},
+    'p': jnp.float32(step),
+  }
+  state = {
+    'params': params,
+    'statistics': {},
+    'optimizer': optax.adam(1e-3).init(params),
+    'ema': {'params': params, 'statistics': {}, 'steps': jnp.int32(step)},
+  }
+  return jax.device_put(state, make_shardings(state))
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """Steps 1 and 2 of a training state, saved from eight devices."""
+  directory = tmp_path_factory.mktemp('trained')
+  with Checkpoints(directory) as checkpoints:
+    for step in (1, 2):
+      extra = {'metrics': {'val/loss': 0.5}, 'step': step}
+      checkpoints.save(step, training_state(step), extra)
+  return directory
+
+
+class TestParts:
+  @pytest.mark.parametrize('parts', [['params', 'statistics'], ['ema'], ['statistics'], []])
+  def test_only_the_named_parts_return(self, trained, parts):
+    with Checkpoints(trained, read_only=True) as checkpoints:
+      step, state, extra = checkpoints.restore_parts([*parts, 'absent'])
+    assert step == 2
+    assert list(state) == parts
+    assert_same_bits(state, {name: training_state(2)[name] for name in parts})
+    assert extra == {'metrics': {'val/loss': 0.5}, 'step': 2}
+    for leaf in jax.tree.leaves(state):
+      assert isinstance(leaf, jax.Array)
+      assert leaf.devices() == {jax.devices()[0]}
+
+  def test_tuples_return_as_lists(self, trained):
+    with Checkpoints(trained, read_only=True) as checkpoints:
+      optimizer = checkpoints.restore_parts(['optimizer']).state['optimizer']
+    assert isinstance(optimizer, list)
+    assert optimizer[0]['mu']['blocks'][2]['half'].dtype == jnp.bfloat16
+
+  def test_beside_saves_and_whole_restores(self, tmp_path):
+    state = make_state()
+    with Checkpoints(tmp_path) as checkpoints:
+      for step in (1, 2):
+        checkpoints.save(step, state, {})
+        assert_same_bits(checkpoints.restore_parts(['key']).state, {'key': state['key']})
+        assert_same_bits(checkpoints.restore(make_abstract(state)).state, state)
+
+  def test_a_given_step_and_none_at_all(self, trained, tmp_path):
+    with Checkpoints(trained, read_only=True) as checkpoints:
+      assert checkpoints.restore_parts(['ema'], step=1).state['ema']['steps'] == 1
+      with pytest.raises(CheckpointError, match='no step 3'):
+        checkpoints.restore_parts(['ema'], step=3)
+    with Checkpoints(tmp_path / 'new', read_only=True) as checkpoints:
+      assert checkpoints.restore_parts(['ema']) is None
+
+  @pytest.mark.parametrize('read_only', [False, True])
+  def test_falls_back_from_a_damaged_step(self, trained, tmp_path, read_only):
+    copy = pathlib.Path(shutil.copytree(trained, tmp_path / 'copy'))
+    flip_byte(largest(copy / '2'), random.Random(0))
+    with Checkpoints(copy, read_only=read_only) as checkpoints:
+      step, state, _ = checkpoints.restore_parts(['params'])
+      assert 'has changed' in checkpoints.skipped[2]
+    assert step == 1
+    assert_same_bits(state, {'params': training_state(1)['params']})
+    assert (copy / 'damaged/2-0').exists() is not read_only
+    with Checkpoints(copy, read_only=True) as checkpoints:
+      (copy / '1/manifest.json').unlink()
+      with pytest.raises(CheckpointError, match='step 1: it has no manifest'):
+        checkpoints.restore_parts(['params'])
+
+  def test_64_bits_are_not_cut_in_silence(self, tmp_path):
+    with jax.enable_x64(True), Checkpoints(tmp_path) as checkpoints:
+      checkpoints.save(1, {'w': jnp.arange(3.0), 'v': jnp.ones(2, jnp.float32)}, {})
+      assert checkpoints.restore_parts(['w']).state['w'].dtype == jnp.float64
+    with Checkpoints(tmp_path) as checkpoints:
+      with pytest.raises(CheckpointError, match=r'float64.*jax_enable_x64'):
+        checkpoints.restore_parts(['w'])
+      assert checkpoints.restore_parts(['v']).step == 1
+
+  @pytest.mark.parametrize(
+    ('parts', 'digest'),
+    [
+      (['params'], 'ed706fd6a3dda47ef58a7d1ec549d2e6539014f86e11d67d744a77e72987d4a0'),
+      (['ema'], '486dad252d864640edb9d063d8c7db76c49a861c1104c464732edf8803ba4f61'),
+    ],
+  )
+  def test_of_version_0_1_0(self, version_0_1_0, parts, digest):
+    """The digests are those that version 0.1.0 computed itself."""
+    with Checkpoints(version_0_1_0 / 'checkpoints', read_only=True) as checkpoints:
+      step, state, extra = checkpoints.restore_parts([*parts, 'statistics'])
+    assert step == extra['iterator']['step'] == 4
+    assert state['statistics'] == {}
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state[parts[0]]):
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      total.update(name.encode() + np.asarray(leaf).tobytes())
+    assert total.hexdigest() == digest
+
+  def test_on_one_device(self, trained):
+    """Another process, which lacks the devices of the save."""
+    code = f"""
+import jax
+jax.config.update('jax_platforms', 'cpu')
+jax.config.update('jax_num_cpu_devices', 1)
+from scs_jax.workdir import Checkpoints
+with Checkpoints({str(trained)!r}, read_only=True) as checkpoints:
+  step, state, _ = checkpoints.restore_parts(['params'])
+print(jax.device_count(), step, state['params']['blocks'][0]['kernel'].sum())
+"""
+    root = pathlib.Path(__file__).parents[1]
+    done = subprocess.run(
+      [sys.executable, '-c', code],
+      capture_output=True,
+      text=True,
+      check=True,
+      env={**os.environ, 'PYTHONPATH': str(root)},
+    )
+    assert done.stdout.split() == ['1', '2', str(float(sum(range(16)) + 32))]
 
 
 class TestDamage:
@@ -267,7 +395,7 @@ class TestDamage:
 
   def test_every_byte_of_the_manifest_counts(self, two_steps):
     data = (two_steps / '200/manifest.json').read_bytes()
-    assert checkpoint._decode_manifest(data)['step'] == 200
+    assert manifest.decode(data)['step'] == 200
     random_ = random.Random(1)
     for position in range(len(data)):
       flips = {random_.randrange(1, 256)}
@@ -276,11 +404,11 @@ class TestDamage:
       for flip in flips:
         changed = bytearray(data)
         changed[position] ^= flip
-        with pytest.raises(checkpoint._DamagedError):
-          checkpoint._decode_manifest(bytes(changed))
+        with pytest.raises(manifest.DamagedError):
+          manifest.decode(bytes(changed))
     for length in (0, 1, len(data) // 2, len(data) - 1):
-      with pytest.raises(checkpoint._DamagedError):
-        checkpoint._decode_manifest(data[:length])
+      with pytest.raises(manifest.DamagedError):
+        manifest.decode(data[:length])
 
   @pytest.mark.parametrize(
     ('damage', 'reason'),
@@ -394,9 +522,9 @@ class TestRetention:
     def fail(*_, **__):
       raise OSError('stage fails')
 
-    for stage in ('_fingerprints', '_encode_manifest'):
+    for stage in ('fingerprints', 'encode'):
       with Checkpoints(copy, keep_latest=1) as checkpoints, monkeypatch.context() as patch:
-        patch.setattr(checkpoint, stage, fail)
+        patch.setattr(manifest, stage, fail)
         checkpoints.save(300, SMALL, {})
         with pytest.raises(SaveError, match='step 300'):
           checkpoints.wait()
@@ -419,7 +547,7 @@ class TestErrors:
       raise RuntimeError('the disk is on fire')
 
     checkpoints = Checkpoints(copy)
-    monkeypatch.setattr(checkpoint, '_fingerprints', fail_once)
+    monkeypatch.setattr(manifest, 'fingerprints', fail_once)
     checkpoints.save(300, SMALL, {})
     return checkpoints
 
@@ -438,6 +566,7 @@ class TestErrors:
     ) as raised:
       act(failing)
     assert isinstance(raised.value, OSError)
+    assert isinstance(raised.value, UserError)
     assert isinstance(raised.value.__cause__, RuntimeError)
     failing.close()
 

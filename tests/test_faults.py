@@ -20,8 +20,7 @@ from scs_jax import train
 from scs_jax.data import batches
 from scs_jax.train import losses
 from scs_jax.train.watchdog import Watchdog
-from scs_jax.workdir import checkpoints as checkpoint
-from scs_jax.workdir.claim import WorkdirError
+from scs_jax.workdir import Checkpoints, SaveError, WorkdirError, manifest
 
 
 def at_batch(monkeypatch, number, action):
@@ -84,7 +83,7 @@ def test_without_rollbacks_it_stops_and_keeps_the_last_good_checkpoint(tmp_path,
   poison(monkeypatch, 6)
   with pytest.raises(train.NonFiniteError, match=r'step 6: loss inf.* is that of step 4'):
     train.train_and_evaluate(small_config(), tmp_path)
-  with checkpoint.Checkpoints(tmp_path / 'checkpoints', read_only=True) as checkpoints:
+  with Checkpoints(tmp_path / 'checkpoints', read_only=True) as checkpoints:
     assert checkpoints.verified_steps() == [4]
 
 
@@ -105,7 +104,7 @@ def test_a_workdir_that_goes_away_is_missed(tmp_path, monkeypatch):
 
 def full_disk(monkeypatch, times):
   """Lets the first saves fail."""
-  original, left = checkpoint._fingerprints, [times]
+  original, left = manifest.fingerprints, [times]
 
   def fingerprints(path):
     if path.name.endswith('.pending') and left[0]:
@@ -113,12 +112,12 @@ def full_disk(monkeypatch, times):
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return original(path)
 
-  monkeypatch.setattr(checkpoint, '_fingerprints', fingerprints)
+  monkeypatch.setattr(manifest, 'fingerprints', fingerprints)
 
 
 def test_a_full_disk_stops_the_run(tmp_path, monkeypatch):
   full_disk(monkeypatch, 1)
-  with pytest.raises(checkpoint.SaveError, match='No space left on device'):
+  with pytest.raises(SaveError, match='No space left on device'):
     train.train_and_evaluate(small_config(), tmp_path)
 
 
@@ -126,7 +125,7 @@ def test_a_full_disk_is_survived_if_the_config_says_so(tmp_path, monkeypatch, ca
   full_disk(monkeypatch, 1)
   train.train_and_evaluate(small_config(on_save_error='continue'), tmp_path)
   assert 'No space left on device' in capsys.readouterr().out
-  with checkpoint.Checkpoints(tmp_path / 'checkpoints', read_only=True) as checkpoints:
+  with Checkpoints(tmp_path / 'checkpoints', read_only=True) as checkpoints:
     assert checkpoints.verified_steps() == [8, 10]
 
 
@@ -178,5 +177,5 @@ def test_two_processes_equal_one(tmp_path):
   assert list(two) == list(range(1, 11))
   lines = [json.loads(line) for line in (tmp_path / 'two' / 'metrics.jsonl').open()]
   assert len({line['step'] for line in lines if 'train/loss' in line}) == 10
-  with checkpoint.Checkpoints(tmp_path / 'two' / 'checkpoints', read_only=True) as checkpoints:
+  with Checkpoints(tmp_path / 'two' / 'checkpoints', read_only=True) as checkpoints:
     assert checkpoints.latest_step() == 10

@@ -73,7 +73,7 @@ def test_lines_are_said_without_a_terminal(tmp_path, capsys):
 
 def test_the_rate_is_examples_over_seconds(monkeypatch):
   now = [10.0]
-  monkeypatch.setattr('scs_jax.metric_log.time.perf_counter', lambda: now[0])
+  monkeypatch.setattr('scs_jax.workdir.metric_log.time.perf_counter', lambda: now[0])
   rate = Rate()
   rate.count(30)
   now[0] += 2

@@ -1,30 +1,36 @@
-"""Stopping in order: SIGTERM and SIGINT are noticed, and every process stops after the same step."""
+"""Clean stops: after SIGTERM or SIGINT, every process stops after the same step."""
 
 import os
 import signal
 import threading
 import types
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
 
 class StopRequest:
-  """Notices the first SIGTERM or SIGINT while it is entered; a second one does what it always did.
+  """Records the first SIGTERM or SIGINT inside its context. A second one has its usual effect.
 
-  With several processes, a signal to one of them stops them all: JAX's preemption service, which
-  `jax.distributed.initialize` starts, chooses a step that none of them has passed.
+  With several processes, a signal to one of them stops all. JAX's preemption service, which
+  `jax.distributed.initialize` starts, chooses a step that no process has passed.
+
+  Example:
+    >>> with StopRequest() as stop:  # doctest: +SKIP
+    ...   while not stop.requested(step):
+    ...     step += 1
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._noticed = ''
-    self._before: dict[int, object] = {}
+    self._before: dict[signal.Signals, Any] = {}  # the handlers to restore
 
   def __enter__(self) -> 'StopRequest':
     if threading.current_thread() is not threading.main_thread():
-      return self  # Python delivers signals to the main thread alone
+      return self  # Python allows signal handlers only in the main thread
     several = jax.process_count() > 1
-    # SIGTERM then belongs to JAX's service, whose handler must stay.
+    # With several processes, SIGTERM belongs to JAX's service, whose handler must stay.
     watched = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
     for number in watched:
       self._before[number] = signal.signal(number, self._notice)
@@ -34,7 +40,10 @@ class StopRequest:
     self._restore()
 
   def requested(self, step: int) -> str:
-    """Returns what asked to stop before `step` is made, the same everywhere; '' if nothing did."""
+    """Returns why to stop after `step` completed steps, or ''.
+
+    With several processes, each must ask at every step. All of them get the same answer.
+    """
     if jax.process_count() > 1:
       return (
         'a signal to one process' if multihost_utils.reached_preemption_sync_point(step) else ''
@@ -46,7 +55,7 @@ class StopRequest:
     self._noticed = signal.Signals(number).name
     self._restore()
     if jax.process_count() > 1:
-      os.kill(os.getpid(), signal.SIGTERM)  # which the service passes on to the others
+      os.kill(os.getpid(), signal.SIGTERM)  # the service passes it on to the other processes
 
   def _restore(self) -> None:
     for number, handler in self._before.items():

@@ -1,4 +1,4 @@
-"""Says so when nothing happens: a stalled host, data worker or device."""
+"""Reports a stalled host, data worker or device."""
 
 import faulthandler
 import sys
@@ -9,23 +9,27 @@ import jax
 
 
 class Watchdog:
-  """While it is entered, reports on stderr when `alive` was not called for too long.
+  """Reports on stderr, inside its context, that `alive` was not called for too long.
 
-  It does not stop anything: a slow file system may come back. The report has the stack of every
-  thread, so that one sees what is waited for.
+  It stops nothing, because a slow file system may recover. The report shows the stack of every
+  thread of this process.
 
   Args:
-    seconds: how long is too long; the report is repeated after as long again.
+    seconds: time without a call of `alive` before a report, and between repeated reports.
   """
 
-  def __init__(self, seconds: float):
+  def __init__(self, seconds: float) -> None:
     self._seconds = seconds
     self._alive_at, self._doing = time.monotonic(), 'starting'
     self._end = threading.Event()
     self._thread = threading.Thread(target=self._watch, name='watchdog', daemon=True)
 
   def alive(self, doing: str) -> None:
-    """Says that the loop goes on, and what it does next."""
+    """Records that the loop makes progress.
+
+    Args:
+      doing: what the loop does next, for the report.
+    """
     self._alive_at, self._doing = time.monotonic(), doing
 
   def __enter__(self) -> 'Watchdog':
@@ -48,4 +52,5 @@ class Watchdog:
           file=sys.stderr,
           flush=True,
         )
-        faulthandler.dump_traceback(sys.__stderr__)
+        if sys.__stderr__ is not None:
+          faulthandler.dump_traceback(sys.__stderr__)

@@ -1,8 +1,9 @@
-"""What a run says: metrics.jsonl, TensorBoard and the terminal, all from process 0."""
+"""The metrics of a run: metrics.jsonl, TensorBoard events and the terminal, all from process 0."""
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
 
 import jax
 import tensorboardX
@@ -15,28 +16,31 @@ ROWS_A_PART = 500
 class MetricLog:
   """Writes rows of metrics, and shows progress.
 
-  Starting at a step drops the rows after it: a resumed run writes them anew.
+  Starting at a step drops the rows after it, because a resumed run writes them again.
 
   Args:
     workdir: where `metrics.jsonl` and the TensorBoard events go.
-    start: the step to go on from, 0 for a new run.
+    start: the step to resume from, 0 for a new run.
     total_steps: where the progress bar ends.
-    in_parts: for object stores, where nothing can be appended: rows go to `metrics-000000.jsonl` and
-      so on, each written anew until it is full; TensorBoard events are not written.
+    in_parts: for object stores, where nothing can be appended. Rows go to `metrics-000000.jsonl`,
+      `metrics-000001.jsonl` and so on; each is rewritten until it holds 500 rows. No TensorBoard
+      events are written.
   """
 
-  def __init__(self, workdir: epath.Path, *, start: int, total_steps: int, in_parts: bool = False):
+  def __init__(
+    self, workdir: epath.Path, *, start: int, total_steps: int, in_parts: bool = False
+  ) -> None:
     self._active = jax.process_index() == 0
     if not self._active:
       return
     self._rows = (_Parts if in_parts else _Lines)(workdir)
     self._folder, self._in_parts, self._events = workdir, in_parts, None
-    # None: no bar where the output is not a terminal.
+    # None shows no bar where the output is not a terminal.
     self._bar = tqdm.tqdm(total=total_steps, initial=start, unit='step', disable=None)
     self.rewind(start)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Adds the row of `step`, the number of steps completed."""
+    """Adds a row of metrics after `step` completed steps."""
     if not self._active:
       return
     self._rows.add({'step': step, **metrics})
@@ -46,7 +50,7 @@ class MetricLog:
     self._bar.update(step - self._bar.n)
 
   def rewind(self, step: int) -> None:
-    """Drops the rows after `step`, from which the run goes on."""
+    """Drops the rows after `step`, from which the run resumes."""
     if not self._active:
       return
     self._rows.rewind(step)
@@ -57,7 +61,7 @@ class MetricLog:
     self._events = tensorboardX.SummaryWriter(str(self._folder), purge_step=step + 1)
 
   def say(self, text: str) -> None:
-    """Prints a line, above the progress bar if there is one."""
+    """Prints a line, above the progress bar if one is shown."""
     if self._active:
       self._bar.write(text)
 
@@ -73,17 +77,17 @@ class MetricLog:
 
 
 class Rate:
-  """Examples a second since the last restart."""
+  """Counts examples per second."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.restart()
 
   def restart(self) -> None:
-    """Forgets what was counted, and starts the clock."""
+    """Sets the count to 0 and restarts the clock."""
     self._examples, self._since = 0, time.perf_counter()
 
   def count(self, examples: int) -> None:
-    """Adds examples that were worked on."""
+    """Adds examples that were processed."""
     self._examples += examples
 
   def read(self) -> dict[str, float]:
@@ -93,62 +97,65 @@ class Rate:
 
 
 class _Lines:
-  """Rows in one file, appended to."""
+  """Rows in one file, to which they are appended."""
 
-  def __init__(self, folder):
-    self._path, self._file = folder / 'metrics.jsonl', None
+  def __init__(self, folder: epath.Path) -> None:
+    self._path = folder / 'metrics.jsonl'
+    self._file: IO[str] | None = None
 
-  def rewind(self, step):
+  def rewind(self, step: int) -> None:
     self.close()
     self._path.write_text(_text(_rows_until(self._path, step)))
     self._file = self._path.open('a')
 
-  def add(self, row):
+  def add(self, row: dict[str, Any]) -> None:
+    assert self._file is not None, 'rewind opens the file'
     self._file.write(_text([row]))
     self._file.flush()
 
-  def close(self):
+  def close(self) -> None:
     if self._file is not None:
       self._file.close()
 
 
 class _Parts:
-  """Rows in files that are written as a whole."""
+  """Rows in files that are always written as a whole."""
 
-  def __init__(self, folder):
-    self._folder, self._number, self._kept = folder, 0, []
+  def __init__(self, folder: epath.Path) -> None:
+    self._folder, self._number = folder, 0
+    self._kept: list[dict[str, Any]] = []
 
-  def rewind(self, step):
+  def rewind(self, step: int) -> None:
     rows, paths = [], sorted(self._folder.glob('metrics-*.jsonl'))
     for path in paths:
       rows += _rows_until(path, step)
     full = len(rows) // ROWS_A_PART
-    for number in range(full):  # first what is kept, so that a kill loses nothing
+    for number in range(full):  # the rows to keep come first, so that a kill loses nothing
       self._write(number, rows[number * ROWS_A_PART : (number + 1) * ROWS_A_PART])
     self._number, self._kept = full, rows[full * ROWS_A_PART :]
     self._write(full, self._kept)
     for path in paths[full + 1 :]:
       path.unlink()
 
-  def add(self, row):
+  def add(self, row: dict[str, Any]) -> None:
     if len(self._kept) == ROWS_A_PART:
       self._number, self._kept = self._number + 1, []
     self._kept.append(row)
     self._write(self._number, self._kept)
 
-  def close(self):
+  def close(self) -> None:
     pass  # everything is written
 
-  def _write(self, number, rows):
+  def _write(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
     (self._folder / f'metrics-{number:06d}.jsonl').write_text(_text(rows))
 
 
-def _text(rows):
+def _text(rows: Sequence[dict[str, Any]]) -> str:
   return ''.join(json.dumps(row) + '\n' for row in rows)
 
 
-def _rows_until(path: epath.Path, step: int) -> list[dict]:
-  """Returns the rows up to `step`; a last line that was cut off by a kill is dropped."""
+def _rows_until(path: epath.Path, step: int) -> list[dict[str, Any]]:
+  """Returns the rows up to `step`. Drops a last line that a kill cut off."""
   rows = []
   for line in path.read_text().splitlines() if path.exists() else []:
     try:

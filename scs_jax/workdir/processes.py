@@ -1,0 +1,58 @@
+"""Work that process 0 does for all, and the errors that then every process raises."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from scs_jax.errors import ArgumentError, UserError
+
+
+class CheckpointError(UserError, RuntimeError):
+  """A checkpoint cannot be restored, or does not fit this model."""
+
+
+class SaveError(CheckpointError, OSError):
+  """A checkpoint could not be written. The earlier ones are untouched."""
+
+
+# The kinds of error that travel between processes. Any other arrives as CheckpointError.
+_KINDS = {kind.__name__: kind for kind in (SaveError, ArgumentError, ValueError)}
+
+
+def on_process_zero(function: Callable[[], Any]) -> Any:
+  """Runs `function` on process 0. Every process returns its result or raises its error.
+
+  With several processes this is a collective: every process must call it, from the main thread.
+
+  Args:
+    function: its result must be JSON. With several processes, tuples arrive as lists.
+  """
+  if jax.process_count() == 1:
+    return function()
+  error = result = None
+  if jax.process_index() == 0:
+    try:
+      result = function()
+    except Exception as caught:  # raised below, after the other processes received it
+      error = caught
+  result, kind, message = broadcast([result, type(error).__name__, str(error)])
+  if error is not None:
+    raise error
+  if kind != 'NoneType':
+    # The kind must be the same everywhere. A caller that catches one kind would otherwise make the
+    # processes diverge.
+    raise _KINDS.get(kind, CheckpointError)(message)
+  return result
+
+
+def broadcast(value: Any) -> Any:
+  """Returns the JSON value that process 0 passes, on every process."""
+  data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(data.size)))
+  # A broadcast needs the same shape on every process.
+  received = multihost_utils.broadcast_one_to_all(np.resize(data, size))
+  return json.loads(np.asarray(received, np.uint8).tobytes())
