@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from scs_jax.errors import check_known
 from scs_jax.layers import parameters
 from scs_jax.ops import abs_max_pool
 from scs_jax.ops.arguments import Padding
-from scs_jax.errors import check_known
 
 DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()  # norm 1, as in flax.nnx.Conv
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from scs_jax.errors import check_known
 from scs_jax.ops import b_cos, sharpened_cosine_similarity
 from scs_jax.ops.arguments import as_floating, common_dtype, per_dimension
-from scs_jax.errors import check_known
 
 OUTPUTS = ('bounded', 'unit', 'b_cos')
 MODES = ('per_kernel', 'shared', 'fixed')

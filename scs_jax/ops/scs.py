@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from scs_jax.errors import check_known
 from scs_jax.ops import arguments, reference, windows
 from scs_jax.ops.correlation import correlate
 from scs_jax.ops.sharpening import sharpen, unsharpen
-from scs_jax.errors import check_known
 
 METHODS = ('auto', 'convolution', 'shifts', 'patches')
 

@@ -75,7 +75,7 @@ class Experiment:
 
   @functools.cached_property
   def train_set(self) -> Any:
-    """The examples to train on, in memory or streamed: `data.Examples` or `data.records.Records`."""
+    """The examples to train on: `data.Examples`, or `data.records.Records` if they are streamed."""
     return self._load(self.config.data.train_split)
 
   @functools.cached_property

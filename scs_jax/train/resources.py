@@ -1,4 +1,4 @@
-"""What the loop holds while it runs: the claimed workdir, checkpoints, log, signals and watchdog."""
+"""What the loop holds while it runs: claim, checkpoints, log, signals and watchdog."""
 
 import contextlib
 import dataclasses

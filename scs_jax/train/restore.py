@@ -177,6 +177,7 @@ def _check_fit(experiment: Experiment, params: Any, statistics: Any, step: int) 
   differ = [path for path in sorted(wanted | held) if wanted.get(path) != held.get(path)]
   if differ:
     raise CheckpointError(
-      f'step {step} does not fit the model: {differ[0]!r} is {held.get(differ[0], "absent")} in the '
-      f'checkpoint and {wanted.get(differ[0], "absent")} in the model'
+      f'step {step} does not fit the model: {differ[0]!r} is '
+      f'{held.get(differ[0], "absent")} in the checkpoint and '
+      f'{wanted.get(differ[0], "absent")} in the model'
     )
