@@ -61,8 +61,8 @@ class ResNet(nnx.Module):
   Nothing follows the sums. Each SCS layer divides by the norm of its input, so a block begins with
   its own normalisation, and what it adds has unit size.
 
-  ResNet-20 and -56, for 32 pixels, have widths 16, 32, 64 and 3 or 9 blocks each. ResNet-18 and -50,
-  for 224 pixels, have widths 64, 128, 256, 512, the large stem, and blocks 2, 2, 2, 2 or, as
+  ResNet-20 and -56, for 32 pixels, have widths 16, 32, 64 and 3 or 9 blocks each. ResNet-18 and
+  -50, for 224 pixels, have widths 64, 128, 256, 512, the large stem, and blocks 2, 2, 2, 2 or, as
   bottlenecks, 3, 4, 6, 3.
 
   References:

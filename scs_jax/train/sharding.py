@@ -17,8 +17,8 @@ def use_cpu_cores(batch_size: int) -> None:
   """Lets JAX see as many CPU devices as there are cores, if they divide the batch.
 
   XLA:CPU runs a convolution on one core. With one device per core and the batch sharded over them,
-  all cores work, on the code path of a pod. The count is the largest that divides `batch_size`. Call
-  it before JAX is used. A count set in the environment is kept; accelerators are not affected.
+  all cores work, on the code path of a pod. The count is the largest that divides `batch_size`.
+  Call it before JAX is used. A count set in the environment is kept; accelerators are not affected.
   """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   given = re.search(
@@ -29,8 +29,8 @@ def use_cpu_cores(batch_size: int) -> None:
   else:
     devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
     jax.config.update('jax_num_cpu_devices', devices)
-  # All devices run on one pool of threads, and a device that waits in an all-reduce holds its thread.
-  # With one thread per core XLA once waited for ever on a busy machine, so there are spare ones.
+  # All devices run on one pool of threads, and a device that waits in an all-reduce holds its
+  # thread. With one thread per core XLA once waited for ever on a busy machine: add spare ones.
   os.environ.setdefault('PJRT_NPROC', str(devices + cores + 2))
 
 
