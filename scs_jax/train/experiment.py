@@ -66,6 +66,19 @@ class Experiment:
     given = {'train_set': train_set, 'eval_set': eval_set, 'sizes': sizes}
     self.__dict__.update({name: value for name, value in given.items() if value is not None})
 
+  @property
+  def identity(self) -> tuple[str, tuple[str, ...], str]:
+    """What a workdir is claimed with.
+
+    The config as JSON, the first words of keys that a resumed run may change, and the defaults.
+    """
+    defaults = configuration.default(self.config.model.name)
+    return (
+      configuration.to_json(self.config),
+      configuration.MAY_CHANGE,
+      configuration.to_json(defaults),
+    )
+
   # ------------------------------------------------------------------------------------- Data
 
   @property
