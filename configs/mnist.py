@@ -11,7 +11,7 @@
 Rows: see experiments/reproduce. Tuning: see experiments/records/history.md.
 
 Command: python -m scs_jax.main --config=configs/mnist.py --workdir=/tmp/mnist
-Source:  the claims are Pisoni's, 2022: Sharpened Cosine Similarity: Part 2. The networks are ours.
+Source:  Pisoni, 2022: Sharpened Cosine Similarity: Part 2. The networks are ours.
 """
 
 from ml_collections import ConfigDict

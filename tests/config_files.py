@@ -4,7 +4,7 @@ import importlib.util
 import pathlib
 import types
 
-from ml_collections import ConfigDict
+from scs_jax.train.config import Config
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'configs'
 # The files that the tests cover. A config of your own in the same folder needs no test.
@@ -21,6 +21,6 @@ def load_module(name: str) -> types.ModuleType:
   return module
 
 
-def load_config(name: str, *argument: str) -> ConfigDict:
+def load_config(name: str, *argument: str) -> Config:
   """Returns the config that `configs/NAME.py` makes of the argument."""
   return load_module(name).get_config(*argument)

@@ -103,7 +103,7 @@ def test_the_default_has_every_argument_of_what_it_configures(name):
 
 @pytest.mark.parametrize(('name', 'argument'), CASES)
 def test_configs_say_how_they_are_run(name, argument):
-  text = load_module(name).__doc__
+  text = load_module(name).__doc__ or ''
   assert f'--config=configs/{name}.py' in text
   assert 'Source' in text
 
