@@ -14,7 +14,6 @@ Source:   He et al., 2015; the recipe is the usual one of 90 epochs with batches
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 from scs_jax.errors import ArgumentError
 from scs_jax.train.config import default
@@ -40,7 +39,7 @@ def get_config(argument: str = '') -> ConfigDict:
   config.label_smoothing = 0.1
   config.ema_decay = 0.9999
   config.optimizer.schedule.update(name='cosine', peak_learning_rate=0.003, warmup_fraction=0.05)
-  config.optimizer.update(momentum=0.9, cycle_momentum_to=placeholder(float), clip_norm=1.0)
+  config.optimizer.update(momentum=0.9, cycle_momentum_to=None, clip_norm=1.0)
   config.optimizer.weight_decay = 0.0 if variant == 'scs' else 0.05
   config.log_every_steps = 50
   config.save_every_epochs = 1.0

@@ -96,6 +96,7 @@ def default(model: str = 'scs_net') -> Config:
   config.optimizer.schedule.warmup_fraction = placeholder(float)
   config.optimizer.momentum = 0.95  # of SGD, or b1 of Adam, in [0, 1)
   # Momentum at the peak of 'one_cycle', in [0, 1). None keeps the momentum constant.
+  config.optimizer.cycle_momentum_to = placeholder(float)
   config.optimizer.cycle_momentum_to = 0.85
   # Decoupled weight decay of kernels, at least 0. Biases and normalisation have none.
   config.optimizer.weight_decay = 0.0
