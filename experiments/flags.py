@@ -25,8 +25,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     sys.exit(f'error: {error}')
 
 
-def workdir(required: bool = True) -> flags.FlagHolder[str | None]:
-  """Defines `--workdir`: a folder for the runs."""
+def workdir(required: bool = True) -> flags.FlagHolder[Any]:
+  """Defines `--workdir`: a folder for the runs. The value is a string, or None if not required."""
   return _define('workdir', flags.ArgumentParser(), None, 'Gets a folder for each run.', required)
 
 
@@ -104,5 +104,5 @@ class _Repeated(flags.Flag):
   """A flag whose dicts are merged."""
 
   def parse(self, argument: Any) -> None:
-    before = self.value if self.present else {}
+    before: dict[str, Any] = (self.value or {}) if self.present else {}
     super().parse({**before, **(self._parse(argument) or {})})
