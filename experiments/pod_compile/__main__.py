@@ -1,26 +1,21 @@
-"""Compiles the real training step for pods of TPUs that need not be there.
+"""Compiles the real training step for pods of TPUs, without a TPU.
 
-python experiments/pod_compile/run.py                 every row; writes results.json
-python experiments/pod_compile/run.py --row=v5e:2x2,data,scs
+python -m experiments.pod_compile                     every row
+python -m experiments.pod_compile --row=v5e:2x2,data,scs
 
-Needs the extra `tpu` (libtpu) and no TPU. A row takes 3 to 50 minutes of one core to compile.
+Adds a line to results.jsonl and writes the table of the README from it. Needs the extra `tpu`
+(libtpu). A row takes 3 to 50 minutes of one CPU core to compile.
 """
 
 import collections
-import functools
-import json
 import math
-import os
 import pathlib
 import re
-import runpy
 import subprocess
 import sys
 import time
-
-os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # there is no chip to share
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,29 +23,31 @@ from absl import app, flags
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
+from experiments.results import ROOT, Trial, append, read, write_between
+from experiments.speed.networks import batch_shapes
+from experiments.speed.tpu import without_a_chip
+from scs_jax.data import Examples
+from scs_jax.train import Experiment, sharding
+
 HERE = pathlib.Path(__file__).parent
-ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE.parent / 'speed'), str(HERE.parent), str(ROOT)]
-
-from networks import make_step, sharded  # noqa: E402
-from results import write_between  # noqa: E402
-
-from scs_jax.train import sharding  # noqa: E402
-
-# One chip, as published: bfloat16 flops a second, bytes a second from its memory.
+RESULTS = HERE / 'results.jsonl'
+# Of one chip, as published: bfloat16 flops per second, and bytes per second from its memory.
 PEAKS = {'v5e': (197e12, 819e9), 'v5p': (459e12, 2765e9)}
 ROWS = (
-  'v5e:2x2,data,scs', 'v5e:2x2,data,conv', 'v5e:2x2,fsdp,scs', 'v5e:4x4,data,scs',
-  'v5e:4x4,fsdp,scs', 'v5e:16x16,data,scs', 'v5e:16x16,fsdp,scs',
+  'v5e:2x2,data,scs',
+  'v5e:2x2,data,conv',
+  'v5e:2x2,fsdp,scs',
+  'v5e:4x4,data,scs',
+  'v5e:4x4,fsdp,scs',
+  'v5e:16x16,data,scs',
+  'v5e:16x16,fsdp,scs',
   'v5p:8x8x8,data,scs',
-)  # fmt: skip
-ROW = flags.DEFINE_string('row', None, 'TOPOLOGY,data or fsdp,VARIANT; all if not given.')
-# The config's batch is for 16 chips; each chip gets as many rows everywhere.
-ROWS_A_CHIP = 64
+)
+ROW = flags.DEFINE_enum('row', None, ROWS, 'TOPOLOGY,data or fsdp,VARIANT; every row if not given.')
+IMAGES, CLASSES = 1_281_167, 1000  # of ImageNet's training split
+ROWS_A_CHIP = 64  # as the config has on 16 chips
 SIZES = {'f32': 4, 'bf16': 2, 's32': 4, 'u32': 4, 'pred': 1, 'u8': 1, 's8': 1, 'f16': 2, 's64': 8}
-COLLECTIVES = (
-  'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute'
-)  # fmt: skip
+COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
 
 
 def make_mesh(topology: str, layout: str) -> Mesh:
@@ -62,32 +59,19 @@ def make_mesh(topology: str, layout: str) -> Mesh:
   )
 
 
-def compile_step(mesh: Mesh, variant: str):
-  """Returns the compiled step of configs/imagenet.py, and the shapes of its state."""
-  config = runpy.run_path(str(ROOT / 'configs' / 'imagenet.py'))['get_config'](
-    f'resnet50,variant={variant},batch={ROWS_A_CHIP * mesh.size}'
-  )
-  model, size = config.model.to_dict(), config.data.resolution
-  variant, dtype = model.pop('variant'), model.pop('dtype')
-  step, make_state, batch = make_step(
-    (size, size, 3),
-    model,
-    variant,
-    dtype,
-    batch=config.batch_size,
-    num_classes=1000,
-    optimizer=config.optimizer.to_dict(),
-    label_smoothing=config.label_smoothing,
-    ema_decay=config.ema_decay,
-    gather=functools.partial(sharding.gather, mesh),
-  )  # images are augmented on the hosts
-  step, _ = sharded(step, mesh, make_state)
-  state = jax.eval_shape(make_state)
-  return step.lower(state, batch).compile(), state
+def imagenet(variant: str, chips: int) -> Experiment:
+  """Returns the experiment of configs/imagenet.py, with ImageNet's sizes but without its images."""
+  path = f'configs/imagenet.py:resnet50,variant={variant},batch={ROWS_A_CHIP * chips}'
+  config = Trial(path, seed=0).load()
+  size = config.data.resolution
+  # All images are one zero in memory.
+  images = np.broadcast_to(np.uint8(0), (IMAGES, size, size, 3))
+  examples = Examples(images, np.zeros(IMAGES, np.int32), CLASSES)
+  return Experiment(config, train_set=examples, eval_set=examples)
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:
-  """Returns, for each kind of collective in a compiled module, how many, and the bytes they give."""
+  """Returns the number and the output bytes of each kind of collective in a compiled module."""
   found = collections.defaultdict(lambda: {'count': 0, 'bytes': 0})
   kinds = '|'.join(COLLECTIVES)
   for shapes, kind in re.findall(rf'= (.*?) ({kinds})(?:-start)?\(', text):
@@ -98,17 +82,22 @@ def collectives(text: str) -> dict[str, dict[str, int]]:
   return dict(found)
 
 
-def report(row: str) -> dict:
-  """Compiles a row and returns what the compiler says of it, for one chip."""
+def report(row: str) -> dict[str, Any]:
+  """Compiles a row and returns what the compiler reports for one chip."""
   topology, layout, variant = row.split(',')
   mesh = make_mesh(topology, layout)
+  experiment = imagenet(variant, mesh.size)
+  step: Any = experiment.train_step(mesh)
+  state, batch = experiment.abstract_state(mesh), batch_shapes(experiment)
   begun = time.perf_counter()
-  compiled, state = compile_step(mesh, variant)
+  compiled = step.lower(state, batch).compile()
   seconds = time.perf_counter() - begun
   cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+  assert cost is not None, 'the compiler counted nothing'
+  assert memory is not None, 'the compiler measured no memory'
   rows = ROWS_A_CHIP * mesh.size
   flops, bandwidth = PEAKS[topology.partition(':')[0]]
-  # The slower of computing and of reading and writing, each at the chip's peak.
+  # The slower of computing and moving bytes, each at the chip's peak.
   step_seconds = max(cost['flops'] / flops, cost['bytes accessed'] / bandwidth)
   return {
     'chips': mesh.size,
@@ -118,17 +107,17 @@ def report(row: str) -> dict:
     'flops': cost['flops'],
     'bytes_accessed': cost['bytes accessed'],
     'collectives': collectives(compiled.as_text()),
-    'parameter_bytes': sum(4 * leaf.size for leaf in jax.tree.leaves(state['params'])),
+    'parameter_bytes': sum(4 * leaf.size for leaf in jax.tree.leaves(state.params)),
     'projected_step_ms': 1e3 * step_seconds,
     'projected_images_per_second': rows / step_seconds,
     'compile_seconds': round(seconds),
   }
 
 
-def check(row: str, result: dict) -> None:
-  """Asserts that a data-parallel SCS net reduces its gradients and metrics, and nothing else.
+def check(row: str, result: Mapping[str, Any]) -> None:
+  """Asserts that a data-parallel SCS network reduces its gradients and metrics, and nothing else.
 
-  With fsdp it gathers parameters as well. The twin reduces statistics, which is not looked at.
+  With fsdp it also gathers parameters. The twin, which also reduces statistics, is not checked.
   """
   _, layout, variant = row.split(',')
   if variant != 'scs':
@@ -137,12 +126,12 @@ def check(row: str, result: dict) -> None:
   assert not set(found) & {'all-to-all', 'collective-permute'}, found
   if layout == 'data':
     moved = sum(kind['bytes'] for kind in found.values())
-    # A reduction may be split in two halves, reduce-scatter and all-gather, and be padded.
+    # A reduction may be padded, and split into reduce-scatter and all-gather.
     assert moved <= 2.1 * gradients + 1e6, (moved, gradients)
 
 
-def table(results: dict[str, dict]) -> str:
-  """Returns a Markdown table of what `report` returned for each row."""
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+  """Returns a Markdown table of results, by row."""
   lines = [
     '| pod, layout, network | chips | state and batch | temporary | flops | bytes | step at best '
     '| images/s at best | collectives |',
@@ -154,7 +143,8 @@ def table(results: dict[str, dict]) -> str:
       for kind, found in result['collectives'].items()
     )
     lines.append(
-      f'| {row.replace(",", ", ")} | {result["chips"]} | {result["arguments_bytes"] / 2**20:.0f} MiB '
+      f'| {row.replace(",", ", ")} | {result["chips"]} '
+      f'| {result["arguments_bytes"] / 2**20:.0f} MiB '
       f'| {result["temporary_bytes"] / 2**30:.2f} GiB | {result["flops"] / 1e12:.2f} T '
       f'| {result["bytes_accessed"] / 1e9:.1f} GB | {result["projected_step_ms"]:.1f} ms '
       f'| {result["projected_images_per_second"]:,.0f} | {moved} |'
@@ -162,19 +152,24 @@ def table(results: dict[str, dict]) -> str:
   return '\n'.join(lines)
 
 
+def write_table() -> None:
+  """Writes the table of the README from the newest line of each row."""
+  newest = {line['row']: line for line in read(RESULTS)}
+  results = {row: newest[row] for row in ROWS if row in newest}
+  write_between(HERE / 'README.md', 'table', table(results))
+
+
 def main(_) -> None:
-  if ROW.value is None:  # a process for each: the compiler keeps its memory
+  if ROW.value is None:  # one process for each row, because the compiler keeps its memory
     for row in ROWS:
-      subprocess.run([sys.executable, __file__, f'--row={row}'], check=True)
+      command = [sys.executable, '-m', 'experiments.pod_compile', f'--row={row}']
+      subprocess.run(command, cwd=ROOT, check=True)
     return
+  without_a_chip()
   result = report(ROW.value)
   check(ROW.value, result)
-  path = HERE / 'results.json'
-  results = json.loads(path.read_text()) if path.exists() else {}
-  results[ROW.value] = result
-  results = {row: results[row] for row in ROWS if row in results}
-  path.write_text(json.dumps(results, indent=1) + '\n')
-  write_between(HERE / 'README.md', 'table', table(results))
+  append(RESULTS, {'row': ROW.value}, result)
+  write_table()
   print(table({ROW.value: result}), flush=True)
 
 

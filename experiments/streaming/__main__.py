@@ -1,42 +1,41 @@
-"""How many images a second a core can read, decode, crop and flip for ImageNet.
+"""Measures how many images per second a core reads, decodes, crops and flips for ImageNet.
 
-python experiments/streaming/run.py
+python -m experiments.streaming
 
-Makes 400 JPEGs of 500 x 375 pixels, as large as ImageNet's are on average, from photographs of
-CIFAR-10 that are scaled up and laid side by side; prepares them with TFDS and streams them at 224.
+Makes 400 JPEGs of 500 × 375 pixels, ImageNet's average size, from images of CIFAR-10 that are
+enlarged and laid side by side. Prepares them with TFDS and streams them at 224 pixels. Adds lines
+to results.jsonl and writes the table of the README from them.
 """
 
-import json
 import os
 import pathlib
-import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from absl import app
 from PIL import Image
 
+from experiments.results import append, read, write_between
+from scs_jax import data
+
 HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
-
-from results import origin  # noqa: E402
-
-from scs_jax.data import load, records  # noqa: E402
-
+RESULTS = HERE / 'results.jsonl'
 COUNT, WIDTH, HEIGHT, BATCH, BATCHES = 400, 500, 375, 64, 200
 
 
 def prepare(folder: str) -> int:
-  """Writes the data set `photographs`; returns the bytes of its JPEGs on average."""
-  import tensorflow_datasets as tfds
+  """Writes the data set `photographs`; returns the average size of its JPEGs in bytes."""
+  import tensorflow_datasets as tfds  # late, because it takes seconds
 
-  photographs = load('cifar10', 'test').images
+  photographs = data.load('cifar10', 'test').images
   rng = np.random.default_rng(0)
   sizes = []
 
   def make() -> Image.Image:
-    """Four by three photographs, enlarged to the size and with the grain of a camera."""
+    """Returns four by three images of CIFAR-10, enlarged, with the grain of a camera."""
     rows = [np.concatenate(photographs[rng.integers(10_000, size=4)], 1) for _ in range(3)]
     image = Image.fromarray(np.concatenate(rows)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     grain = rng.normal(0, 6, (HEIGHT, WIDTH, 3))
@@ -66,9 +65,9 @@ def prepare(folder: str) -> int:
 
 
 def rate(folder: str, workers: int) -> float:
-  """Returns images a second, without the first batch."""
-  data = records.load('photographs', 'train', data_dir=folder, resolution=224, workers=workers)
-  batches = records.TrainBatches(data, BATCH, seed=0)
+  """Returns images per second, without the first batch."""
+  examples = data.load('photographs', 'train', data_dir=folder, resolution=224, workers=workers)
+  batches = data.train_batches(examples, BATCH, seed=0)
   next(batches)
   begun = time.perf_counter()
   for _ in range(BATCHES):
@@ -76,15 +75,30 @@ def rate(folder: str, workers: int) -> float:
   return BATCH * BATCHES / (time.perf_counter() - begun)
 
 
+def table(lines: Iterable[Mapping[str, Any]]) -> str:
+  """Returns a Markdown table of the newest line for each number of workers."""
+  rows = ['| decoded by | images/s | images/s and core |', '|---|---|---|']
+  for line in {line['workers']: line for line in lines}.values():
+    workers, images = line['workers'], line['images_per_second']
+    by = f'{workers} worker processes' if workers else 'threads of the training process'
+    rows.append(f'| {by} | {images} | {images / line["cores"]:.0f} |')
+  return '\n'.join(rows)
+
+
 def main(_) -> None:
   cores = len(os.sched_getaffinity(0))
   with tempfile.TemporaryDirectory() as folder:
-    result = {'bytes of a JPEG': prepare(folder), 'cores': cores}
+    jpeg_bytes = prepare(folder)
     for workers in (0, cores):
-      result[f'images/s, {workers} workers'] = round(rate(folder, workers))
-  result['images/s and core'] = round(max(v for k, v in result.items() if 'workers' in k) / cores)
-  print(json.dumps(result, indent=1))
-  (HERE / 'results.json').write_text(json.dumps({**result, **origin()}, indent=1) + '\n')
+      values = {
+        'cores': cores,
+        'jpeg_bytes': jpeg_bytes,
+        'images_per_second': round(rate(folder, workers)),
+      }
+      append(RESULTS, {'workers': workers}, values)
+  text = table(read(RESULTS))
+  write_between(HERE / 'README.md', 'table', text)
+  print(text)
 
 
 if __name__ == '__main__':
