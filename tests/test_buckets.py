@@ -20,7 +20,7 @@ from scs_jax.workdir import Checkpoints
 
 @pytest.fixture(scope='module')
 def bucket():
-  """The address of an empty bucket. The clients read where it is once in a process."""
+  """The address of an empty bucket. The clients read its location once per process."""
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     port = s.getsockname()[1]
@@ -30,9 +30,10 @@ def bucket():
     for name in ('STORAGE_EMULATOR_HOST', 'TENSORSTORE_GCS_HTTP_URL'):
       patch.setenv(name, f'http://127.0.0.1:{port}')
     patch.setenv('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')  # would ask for credentials
-    import gcsfs  # late: it reads that at once
+    import gcsfs  # late, because it reads the variables on import
 
-    # This server knows no moves; what the client does then, without its half minute of trying.
+    # This server cannot move objects. The client's fallback runs at once, without half a minute of
+    # retries.
     patch.setattr(gcsfs.GCSFileSystem, '_mv_file', AsyncFileSystem._mv_file)
     patch.setattr(objects, 'download', functools.partial(download, objects.download))
     yield epath.Path('gs://bucket')
@@ -40,7 +41,7 @@ def bucket():
 
 
 def download(answer, request, response, storage):
-  """Adds the header by which a client sees whether an object has changed since."""
+  """Adds the header that tells a client whether an object has changed."""
   answer(request, response, storage)
   if response.status < 300:
     names = request.params['bucket_name'], request.params['object_id']

@@ -1,4 +1,4 @@
-"""Checkpoints survive what disks, kills and new device counts do to them."""
+"""Checkpoints survive disk faults, kills and new device counts."""
 
 import hashlib
 import json
@@ -70,7 +70,7 @@ def make_abstract(state, devices=8):
   )
 
 
-SMALL = {'w': jnp.arange(8.0)}  # for what does not depend on the tree
+SMALL = {'w': jnp.arange(8.0)}  # for tests that do not depend on the tree
 ONE_DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 SMALL_ABSTRACT = {'w': jax.ShapeDtypeStruct((8,), jnp.float32, sharding=ONE_DEVICE)}
 
@@ -90,7 +90,7 @@ def save_steps(directory, *steps, metrics=None, **options):
 
 
 def restore_step(directory, read_only=False, **options):
-  """The step restored, checked against its content, and the reasons for those skipped."""
+  """Checks the content of the restored step; returns its number and why others were skipped."""
   with Checkpoints(directory, read_only=read_only) as checkpoints:
     step, state, _ = checkpoints.restore(SMALL_ABSTRACT, **options)
     assert_same_bits(state, {'w': jnp.arange(8.0) + step})
@@ -158,7 +158,7 @@ class TestRoundTrip:
     }
     with Checkpoints(tmp_path) as checkpoints:
       for step in range(3):
-        # Computed on the device: buffers that JAX owns are those it reuses.
+        # Computed on the device, because JAX reuses only buffers that it owns.
         state = jax.jit(lambda s: jax.tree.map(jnp.copy, s), out_shardings=shardings)(expected)
         abstract = jax.tree.map(
           lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), state
@@ -247,7 +247,7 @@ class TestChoice:
 
 
 def training_state(step):
-  """As training saves it: layers in a list have int keys, and nothing may have statistics."""
+  """As training saves it: layers in a list have int keys, and statistics may be empty."""
   params = {
     'blocks': {0: {'kernel': jnp.arange(16.0) + step}, 2: {'half': jnp.ones(8, jnp.bfloat16)}},
     'p': jnp.float32(step),
@@ -517,7 +517,7 @@ class TestRetention:
     assert (copy / '200').exists()
 
   def test_nothing_is_deleted_before_the_new_step_is_verified(self, copy, monkeypatch):
-    """Fails the save at each stage of its finish: the step before stays the good one."""
+    """Fails each background stage of a save: the previous step stays good."""
 
     def fail(*_, **__):
       raise OSError('stage fails')

@@ -20,7 +20,7 @@ from scs_jax.data import batches
 from scs_jax.train import Experiment, report, sharding
 from scs_jax.train.config import default
 from scs_jax.train.loop import is_boundary
-from scs_jax.workdir import CheckpointError, Checkpoints
+from scs_jax.workdir import CheckpointError, Checkpoints, folder
 
 SMALL_STACK = (
   {'kind': 'scs', 'features': 4, 'strides': 2},
@@ -61,7 +61,7 @@ def rows(workdir, name):
 def restored_state(config, workdir):
   """Returns the newest state of a workdir, as the plain dicts that are on disk."""
   experiment = Experiment(config)
-  with Checkpoints(pathlib.Path(workdir) / 'checkpoints', read_only=True) as checkpoints:
+  with Checkpoints(folder(workdir) / 'checkpoints', read_only=True) as checkpoints:
     restored = checkpoints.restore(experiment.abstract_state(experiment.mesh()).to_dict())
   return jax.tree.map(np.asarray, restored.state)
 

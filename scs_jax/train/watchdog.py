@@ -9,7 +9,7 @@ import jax
 
 
 class Watchdog:
-  """Reports on stderr, inside its context, that `alive` was not called for too long.
+  """Inside its context, reports on stderr when `alive` was not called for too long.
 
   It stops nothing, because a slow file system may recover. The report shows the stack of every
   thread of this process.

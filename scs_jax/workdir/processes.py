@@ -1,4 +1,4 @@
-"""Work that process 0 does for all, and the errors that then every process raises."""
+"""Work that process 0 does for all processes, and the errors that all of them then raise."""
 
 import json
 from collections.abc import Callable

@@ -81,7 +81,7 @@ def commit(directory: epath.Path, step: int, manifest_bytes: bytes) -> None:
 
 
 def delete(directory: epath.Path, step: int) -> None:
-  """Deletes a good step. A kill on the way leaves nothing that looks like a damaged step."""
+  """Deletes a good step. A kill halfway leaves nothing that looks like a damaged step."""
   path = directory / str(step)
   if is_bucket(directory):
     (path / MANIFEST).unlink()
