@@ -19,11 +19,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from experiments.results import ROOT, Trial, append, read, write_between
+from experiments.flags import run
+from experiments.results import ROOT, Trial, append, newest, read, write_between
 from experiments.speed.networks import batch_shapes
 from experiments.speed.tpu import without_a_chip
 from scs_jax.data import Examples
@@ -62,7 +63,7 @@ def make_mesh(topology: str, layout: str) -> Mesh:
 def imagenet(variant: str, chips: int) -> Experiment:
   """Returns the experiment of configs/imagenet.py, with ImageNet's sizes but without its images."""
   path = f'configs/imagenet.py:resnet50,variant={variant},batch={ROWS_A_CHIP * chips}'
-  config = Trial(path, seed=0).load()
+  config: Any = Trial(path, seed=0).load()
   size = config.data.resolution
   # All images are one zero in memory.
   images = np.broadcast_to(np.uint8(0), (IMAGES, size, size, 3))
@@ -154,8 +155,8 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def write_table() -> None:
   """Writes the table of the README from the newest line of each row."""
-  newest = {line['row']: line for line in read(RESULTS)}
-  results = {row: newest[row] for row in ROWS if row in newest}
+  lines = {line['row']: line for line in newest(read(RESULTS), 'row')}
+  results = {row: lines[row] for row in ROWS if row in lines}
   write_between(HERE / 'README.md', 'table', table(results))
 
 
@@ -174,4 +175,4 @@ def main(_) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  run(main)

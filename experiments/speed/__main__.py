@@ -23,9 +23,10 @@ import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import scs_jax
+from experiments.flags import run
 from experiments.results import ROOT, append
 from experiments.speed import report, tpu
 from experiments.speed.layers import (
@@ -247,4 +248,4 @@ def main(_) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  run(main)

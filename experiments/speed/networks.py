@@ -34,8 +34,11 @@ class WithoutBlocks(Experiment):
 
 def networks() -> dict[str, tuple[tuple[int, int, int], dict[str, Any]]]:
   """Returns the shape of an image and the arguments of the model, by the name of the network."""
-  stack = lambda name: Trial(f'configs/gallery.py:{name}', seed=0).load().model.to_dict()['stack']
-  net = lambda name: {'name': 'scs_net', 'stack': stack(name)}
+
+  def net(name: str) -> dict[str, Any]:
+    config: Any = Trial(f'configs/gallery.py:{name}', seed=0).load()
+    return {'name': 'scs_net', 'stack': config.model.to_dict()['stack']}
+
   return {
     'MNIST, 1,233 parameters': ((28, 28, 1), net('mnist_smoke')),
     'CIFAR, 24,974 parameters': ((32, 32, 3), net('cifar10_80_25214')),

@@ -8,6 +8,7 @@ library reads its settings from the environment when a process starts.
 
 import os
 import sys
+from typing import Any
 
 from experiments.results import Trial
 from experiments.speed.networks import on_random_images, timed_step
@@ -18,7 +19,7 @@ IMAGES = {'cifar10': (32, 32, 3), 'mnist': (28, 28, 1)}
 
 def main(path: str) -> None:
   os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-  config = Trial(path, seed=0).load()
+  config: Any = Trial(path, seed=0).load()
   step = timed_step(on_random_images(config, IMAGES[config.data.name]))
   (seconds,) = interleaved({'step': step}, rounds=60).values()
   print(1e3 * seconds)

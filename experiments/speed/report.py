@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.results import read, write_between
+from experiments.results import newest, read, write_between
 from experiments.speed.layers import (
   BLOCK,
   BY_CONVOLUTION,
@@ -28,15 +28,14 @@ DEPTHWISE = 'depthwise 14x14 64'
 Line = Mapping[str, Any]
 
 
-def newest(lines: Iterable[Line], table: str, *names: str) -> list[Line]:
-  """Returns the last line for each value of `names` among the lines of one table."""
-  found = {tuple(line[n] for n in names): line for line in lines if line['table'] == table}
-  return list(found.values())
+def of_table(lines: Iterable[Line], table: str, *names: str) -> list[dict[str, Any]]:
+  """Returns the newest line of one table for each value of the keys `names`."""
+  return newest((line for line in lines if line['table'] == table), *names)
 
 
 def layers(lines: Iterable[Line]) -> str:
   """Returns the milliseconds of value and all gradients, and what they amount to."""
-  lines = newest(lines, 'layers', 'layer')
+  lines = of_table(lines, 'layers', 'layer')
   columns = (CONVOLUTION, BLOCK, SCS, ONES_KERNEL, TORCH_BLOCK, TORCH_SCS)
   head = ('convolution', 'block', 'SCS', 'SCS by ones-kernel', 'block, torch', 'SCS, torch')
   rows = []
@@ -62,7 +61,7 @@ def layers(lines: Iterable[Line]) -> str:
 
 def pool(lines: Iterable[Line]) -> str:
   """Returns the milliseconds of 2×2 pooling with its gradient."""
-  lines = newest(lines, 'pool', 'layer')
+  lines = of_table(lines, 'pool', 'layer')
   rows = []
   for line in lines:
     ours, theirs = line['seconds']['abs_max_pool'], line['seconds']['max_pool']
@@ -75,7 +74,7 @@ def pool(lines: Iterable[Line]) -> str:
 
 def steps(lines: Iterable[Line]) -> str:
   """Returns the milliseconds of whole training steps."""
-  lines = newest(lines, 'steps', 'network')
+  lines = of_table(lines, 'steps', 'network')
   rows = []
   for line in lines:
     seconds = line['seconds']
@@ -104,7 +103,7 @@ def steps(lines: Iterable[Line]) -> str:
 
 def loop(lines: Iterable[Line]) -> str:
   """Returns a sentence on the training loop beside its bare step."""
-  (line,) = newest(lines, 'loop')
+  (line,) = of_table(lines, 'loop')
   seconds = {name: f'{1e3 * value:.1f}' for name, value in line['seconds'].items()}
   return (
     f'A step takes {seconds["loop"]} ms in the loop and {seconds["bare step"]} ms alone: '
@@ -114,7 +113,7 @@ def loop(lines: Iterable[Line]) -> str:
 
 def start(lines: Iterable[Line]) -> str:
   """Returns a sentence on the seconds from the command to the first step."""
-  (line,) = newest(lines, 'start')
+  (line,) = of_table(lines, 'start')
   first, second = (line['seconds'][name] for name in ('first', 'second'))
   return (
     f'The first step comes {first:.1f} s after the command, and {second:.1f} s after it with a '
@@ -124,7 +123,7 @@ def start(lines: Iterable[Line]) -> str:
 
 def pages(lines: Iterable[Line]) -> str:
   """Returns the milliseconds of a step without and with huge pages."""
-  lines = newest(lines, 'pages', 'config')
+  lines = of_table(lines, 'pages', 'config')
   rows = []
   for line in lines:
     ordinary, huge = line['milliseconds'].values()
@@ -137,7 +136,7 @@ def pages(lines: Iterable[Line]) -> str:
 def tpu(lines: Iterable[Line]) -> str:
   """Returns the megabytes that the TPU compiler counts for chains of layers, and for a step."""
   lines = list(lines)
-  chains = newest(lines, 'tpu layers', 'layer', 'formulation', 'dtype')
+  chains = of_table(lines, 'tpu layers', 'layer', 'formulation', 'dtype')
   costs = {(line['layer'], line['dtype'], line['formulation']): line for line in chains}
   names = list(dict.fromkeys(line['layer'] for line in chains))
   by_type = {}
@@ -156,7 +155,7 @@ def tpu(lines: Iterable[Line]) -> str:
     f'- SCS / block with groups = 1, {dtype}: {_spread([ratios[name] for name in dense])}.'
     for dtype, ratios in by_type.items()
   ]
-  steps = newest(lines, 'tpu steps', 'network', 'variant', 'dtype')
+  steps = of_table(lines, 'tpu steps', 'network', 'variant', 'dtype')
   for dtype in ('bfloat16', 'float32'):
     pair = {line['variant']: line for line in steps if line['dtype'] == dtype}
     moved, flops = (pair['scs'][what] / pair['conv'][what] for what in ('bytes accessed', 'flops'))
@@ -188,7 +187,7 @@ def write(table: str) -> str:
   text = TEXTS[table](lines)
   write_between(HERE / 'README.md', table, text)
   if table == 'layers':
-    draw(newest(lines, 'layers', 'layer'), HERE / 'layers.png')
+    draw(of_table(lines, 'layers', 'layer'), HERE / 'layers.png')
   return text
 
 

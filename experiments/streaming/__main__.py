@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from absl import app
 from PIL import Image
 
-from experiments.results import append, read, write_between
+from experiments.flags import run
+from experiments.results import append, newest, read, write_between
 from scs_jax import data
 
 HERE = pathlib.Path(__file__).parent
@@ -78,7 +78,7 @@ def rate(folder: str, workers: int) -> float:
 def table(lines: Iterable[Mapping[str, Any]]) -> str:
   """Returns a Markdown table of the newest line for each number of workers."""
   rows = ['| decoded by | images/s | images/s and core |', '|---|---|---|']
-  for line in {line['workers']: line for line in lines}.values():
+  for line in newest(lines, 'workers'):
     workers, images = line['workers'], line['images_per_second']
     by = f'{workers} worker processes' if workers else 'threads of the training process'
     rows.append(f'| {by} | {images} | {images / line["cores"]:.0f} |')
@@ -102,4 +102,4 @@ def main(_) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  run(main)
