@@ -36,8 +36,8 @@ def results() -> flags.FlagHolder[str | None]:
   return _define('results', flags.ArgumentParser(), None, text)
 
 
-def seeds(default: str | Sequence[int] | None) -> flags.FlagHolder[tuple[int, ...] | None]:
-  """Defines `--seeds`: the seeds to run. The value is a tuple of integers.
+def seeds(default: str | Sequence[int] | None) -> flags.FlagHolder[Any]:
+  """Defines `--seeds`: the seeds to run. The value is a tuple of integers, or None by default.
 
   Args:
     default: as typed, e.g. '0-4', or a sequence of integers. None lets the command decide.
@@ -45,7 +45,7 @@ def seeds(default: str | Sequence[int] | None) -> flags.FlagHolder[tuple[int, ..
   return _define('seeds', _Seeds(), default, 'Seeds to run, such as 0-4 or 0,2.')
 
 
-def changes() -> flags.FlagHolder[dict[str, Any]]:
+def changes() -> flags.FlagHolder[Any]:
   """Defines `--change=KEY=VALUE`, which may be repeated. The value is a dict.
 
   A value is a Python literal or a word. `results.apply_changes` checks key and type.
