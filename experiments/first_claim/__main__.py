@@ -1,47 +1,41 @@
-"""Trains a config with several seeds, and writes what came out; the same command again goes on.
+"""Trains configs/mnist.py with several seeds; run the same command again to resume.
 
-python experiments/first_claim/run.py --config=configs/mnist.py --seeds=0,1,2 --workdir=DIR
+python -m experiments.first_claim --workdir=DIR
+
+Adds a line for each seed, and copies the pictures of the first seed beside the results.
 """
 
-import json
+import dataclasses
+import functools
 import pathlib
 import shutil
 import statistics
-import sys
 
-from absl import app, flags
+from experiments import flags
+from experiments.results import Trial, add_missing, read, results_file, run, with_key
 
-HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
-
-from results import Trial, run  # noqa: E402
-
-CONFIG = flags.DEFINE_string('config', 'configs/mnist.py', 'What to train.')
-SEEDS = flags.DEFINE_list('seeds', ['0', '1', '2'], 'One run for each.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each seed.', required=True)
+CONFIG = 'configs/mnist.py'
+SEEDS = flags.seeds('0-2')
+WORKDIR = flags.workdir()
+RESULTS = flags.results()
 
 
-def main(_):
-  folders = [pathlib.Path(WORKDIR.value) / f'seed_{seed}' for seed in SEEDS.value]
-  runs = [
-    run(Trial(CONFIG.value, int(seed)), folder)
-    for seed, folder in zip(SEEDS.value, folders, strict=True)
-  ]
-  accuracies = [result['accuracy'] for result in runs]
-  results = {
-    'config': CONFIG.value,
-    'median': statistics.median(accuracies),
-    'mean': statistics.mean(accuracies),
-    'standard_deviation': statistics.stdev(accuracies) if len(runs) > 1 else None,
-    'runs': runs,
-  }
-  (HERE / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
-  for result in runs:
-    print(f'seed {result["seed"]}: {result["accuracy"]:.4f}')
-  print(f'median {results["median"]:.4f}, mean {results["mean"]:.4f}')
-  for name in ('kernels.png', 'feature_maps.png'):
-    shutil.copy(folders[0] / 'pictures' / name, HERE / name)
+def main(_: list[str]) -> None:
+  """Trains, and prints accuracies, median and mean."""
+  results = results_file(RESULTS.value, WORKDIR.value)
+  folders = {seed: pathlib.Path(WORKDIR.value, f'seed_{seed}') for seed in SEEDS.value}
+  for seed, folder in folders.items():
+    trial = Trial(CONFIG, seed)
+    add_missing(results, dataclasses.asdict(trial), functools.partial(run, trial, folder))
+  lines = with_key(read(results), {'config': CONFIG, 'changes': {}})
+  accuracies = [line['accuracy'] for line in lines if line['seed'] in folders]
+  print(', '.join(f'{accuracy:.4f}' for accuracy in accuracies))
+  print(f'median {statistics.median(accuracies):.4f}, mean {statistics.mean(accuracies):.4f}')
+  pictures = next(iter(folders.values())) / 'pictures'
+  if pictures.exists():  # no run if the results have the seed already
+    for name in ('kernels.png', 'feature_maps.png'):
+      shutil.copy(pictures / name, results.parent / name)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  flags.run(main)
