@@ -1,41 +1,33 @@
-"""How the size of activations and gradients moves through 50 SCS layers, at first and in training.
+"""Fifty SCS layers, the cases that are compared, and the sizes of what passes through them."""
 
-python experiments/depth/run.py        writes results.json, depth.png and README.md's first table
-python experiments/depth/training.py   the same layers while they learn
-"""
-
-import json
 import math
 import pathlib
-import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from matplotlib.figure import Figure
 
-HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+import scs_jax
 
-from results import write_between  # noqa: E402
-
-import scs_jax  # noqa: E402
-from scs_jax.data import examples as sources  # noqa: E402
-
-DEPTH, WIDTH, BATCH = 50, 16, 32
-SEEDS = 3
+DEPTH, WIDTH = 50, 16
+FORMS = {  # output of unit size, shortcuts
+  'plain': (False, False),
+  'plain, unit output': (True, False),
+  'shortcuts': (False, True),
+  'shortcuts, unit output': (True, True),
+}
 # p, q, whether q is relative to the norm of the patches, output of unit size, shortcuts.
 CASES = {
   f'{form}, p = {p:g}, q = {"relative " if relative else ""}{q:g}': (p, q, relative, unit, residual)
-  for form, unit, residual in (
-    ('plain', False, False),
-    ('plain, unit output', True, False),
-    ('shortcuts', False, True),
-    ('shortcuts, unit output', True, True),
-  )
+  for form, (unit, residual) in FORMS.items()
   for p in (1.0, 1.25, 1.5, 2.0, 3.0)
   for q, relative in ((0.0, False), (1e-3, False), (0.1, False), (0.1, True))
 }
+Case = tuple[Any, ...]  # values of CASES without p
 
 SHOWN = {  # color and line of the pictures
   'plain, p = 2, q = 0.1': ('#b2182b', '-'),
@@ -46,22 +38,16 @@ SHOWN = {  # color and line of the pictures
   'shortcuts, unit output, p = 1.25, q = 0.001': ('#2166ac', '--'),
   'shortcuts, unit output, p = 2, q = 0.001': ('#67a9cf', '--'),
 }
-TABLE = (
-  'plain, p = 2, q = 0.1',
-  'plain, p = 2, q = 0.001',
-  'plain, p = 1.5, q = 0.001',
-  'plain, p = 1.25, q = 0.001',
-  'plain, unit output, p = 2, q = 0.1',
-  'plain, unit output, p = 1.25, q = 0.1',
-  'shortcuts, p = 2, q = 0.001',
-  'shortcuts, p = 3, q = 0.1',
-  'shortcuts, unit output, p = 1.25, q = 0.001',
-  'shortcuts, unit output, p = 2, q = 0.001',
-)
 
 
-def draw_weights(key, channels, p):
-  """Returns what the layers learn: the first layer's kernel, all others', and an exponent each."""
+def draw_weights(key: jax.Array, channels: int, p: jax.typing.ArrayLike) -> dict[str, jax.Array]:
+  """Returns what the layers learn.
+
+  Returns:
+    'first', the kernel of the layer that sees the image, `[3, 3, channels, WIDTH]`; 'kernels' of
+    all other layers, `[DEPTH // 2, 2, 3, 3, WIDTH, WIDTH]`; and 'log_p', the logarithms of their
+    exponents, `[DEPTH // 2, 2]`.
+  """
   keys = jax.random.split(key)
   return {
     'kernels': jax.random.normal(keys[0], (DEPTH // 2, 2, 3, 3, WIDTH, WIDTH)),
@@ -70,26 +56,47 @@ def draw_weights(key, channels, p):
   }
 
 
-def signal(weights, perturbations, images, q, relative, unit, residual):
-  """Returns the last activations and, for every layer, the root mean square of its output.
+def signal(
+  weights: Mapping[str, jax.Array],
+  perturbations: jax.Array,
+  images: jax.Array,
+  q: jax.typing.ArrayLike,
+  relative: jax.typing.ArrayLike,
+  unit: jax.typing.ArrayLike,
+  residual: jax.typing.ArrayLike,
+) -> tuple[jax.Array, jax.Array]:
+  """Passes images through all layers.
 
-  The layers come in pairs with a shortcut around both, or without. The layer before them, which
-  sees the image, has the exponent of the first.
+  The layers come in pairs, with or without a shortcut around each pair. The layer before them,
+  which sees the image, has the exponent of the first pair's first layer.
+
+  Args:
+    weights: see `draw_weights`.
+    perturbations: added to the output of every layer, see `no_perturbations`.
+    images: `[n, height, width, channels]`.
+    q: of all layers.
+    relative: whether q is relative to the norm of the patches.
+    unit: whether outputs are of unit size.
+    residual: whether there are shortcuts.
+
+  Returns:
+    The last activations `[n, height, width, WIDTH]`, and the root mean square of the output of
+    every layer, `[DEPTH]`.
   """
 
-  def layer(x, kernel, log_p, q):
+  def layer(x: jax.Array, kernel: jax.Array, log_p: jax.Array, q: Any) -> jax.Array:
     n = math.prod(kernel.shape[:3])
     p = jnp.exp(log_p)
     y = scs_jax.sharpened_cosine_similarity(x, kernel, p, q)
     return jnp.where(unit, n ** (p / 2), 1.0) * y
 
-  def inner(x, kernel, log_p, perturbation):
+  def inner(x: jax.Array, kernel: jax.Array, log_p: jax.Array, perturbation: jax.Array):
     # A patch has about n values as large as the typical one.
     size = jnp.sqrt(math.prod(kernel.shape[:3]) * jnp.square(x).mean())
     here = q * jnp.where(relative, lax.stop_gradient(size), 1.0)
     return layer(x, kernel, log_p, here) + perturbation
 
-  def pair(x, inputs):
+  def pair(x: jax.Array, inputs: tuple[jax.Array, jax.Array, jax.Array]):
     kernels, log_p, perturbation = inputs
     y = inner(x, kernels[0], log_p[0], perturbation[0])
     z = inner(y, kernels[1], log_p[1], perturbation[1]) + residual * x
@@ -102,82 +109,40 @@ def signal(weights, perturbations, images, q, relative, unit, residual):
   return x, sizes.reshape(-1)
 
 
-def no_perturbations(images):
-  """Returns zeros that are added to the output of every layer, to ask for its gradient."""
+def no_perturbations(images: jax.Array) -> jax.Array:
+  """Returns zeros to add to the outputs of all layers: their gradient is that of the outputs."""
   return jnp.zeros((DEPTH // 2, 2, *images.shape[:-1], WIDTH))
 
 
-def by_layer(gradients):
-  """Returns the root mean square of the gradient at the output of every layer."""
+def by_layer(gradients: jax.Array) -> jax.Array:
+  """Returns the root mean square of the gradient at the output of every layer, `[DEPTH]`."""
   return jnp.sqrt(jnp.square(gradients).mean(range(2, gradients.ndim))).reshape(-1)
 
 
-def _rms(x):
+def _rms(x: jax.Array) -> jax.Array:
   return jnp.sqrt(jnp.square(x).mean())
 
 
-@jax.jit
-def measure(key, images, case):
-  """Returns the root mean squares of activations and of gradients at the output of every layer."""
-  p, *case = case
-  keys = jax.random.split(key)
-  weights = draw_weights(keys[0], images.shape[-1], p)
-  function = lambda e: signal(weights, e, images, *case)
-  y, pull, sizes = jax.vjp(function, no_perturbations(images), has_aux=True)
-  (gradients,) = pull(jax.random.normal(keys[1], y.shape))
-  return sizes, by_layer(gradients)
-
-
-def main():
-  examples = sources.load('cifar10', 'test')
-  images = jnp.asarray(examples.images[:BATCH] / 255, jnp.float32)
-  results = {}
-  for name, case in CASES.items():
-    runs = [measure(jax.random.key(seed), images, case) for seed in range(SEEDS)]
-    sizes, gradients = (np.median(np.stack(a), 0) for a in zip(*runs, strict=True))
-    results[name] = {'activations': sizes.tolist(), 'gradients': gradients.tolist()}
-    spans = [span(a) for a in (sizes, gradients)]
-    print(f'{name:50s} activations ×{spans[0]:<10.3g} gradients ×{spans[1]:<10.3g}', flush=True)
-  (HERE / 'results.json').write_text(json.dumps(results) + '\n')
-  write_between(HERE / 'README.md', 'initialisation', table(results))
-  draw(results, HERE / 'depth.png')
-
-
-def table(results):
-  """Returns the cases of `TABLE` in Markdown."""
-  rows = ['| fifty layers | span of activations | span of gradients |', '|---|---|---|']
-  for name in TABLE:
-    spans = (span(np.asarray(results[name][key])) for key in ('activations', 'gradients'))
-    rows.append(f'| {name} | {" | ".join(f"{value:,.3g}" for value in spans)} |')
-  return '\n'.join(rows)
-
-
-def span(a):
-  """How many times the largest is the smallest."""
+def span(values: Any) -> float:
+  """Returns the largest value divided by the smallest; infinity if one is 0."""
+  a = np.asarray(values)
   return float(a.max() / a.min()) if a.min() > 0 else math.inf
 
 
-def draw(results, path):
-  """Draws activations and gradients against the layer."""
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
-
-  figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout='constrained')
+def draw(results: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> None:
+  """Draws 'activations' and 'gradients' of the cases `SHOWN` against the layer."""
+  figure = Figure(figsize=(11, 4), layout='constrained')
+  panels = figure.subplots(1, 2)
   for axes, quantity in zip(panels, ('activations', 'gradients'), strict=True):
     for name, (color, style) in SHOWN.items():
       values = np.maximum(results[name][quantity], 1e-30)
-      axes.semilogy(range(1, DEPTH + 1), values / values[0 if quantity == 'activations' else -1],
-                    color=color, linestyle=style, label=name,
-                    zorder=3 if style == ':' else 2)  # fmt: skip
+      values = values / values[0 if quantity == 'activations' else -1]
+      order = 3 if style == ':' else 2
+      layers = range(1, DEPTH + 1)
+      axes.semilogy(layers, values, color=color, linestyle=style, label=name, zorder=order)
     axes.set_ylim(1e-5, 1e5)
     axes.set_xlabel('layer')
   panels[0].set_title('activations, relative to the first layer')
   panels[1].set_title('gradients, relative to the last layer')
   panels[1].legend(frameon=False, fontsize=8)
   figure.savefig(path, dpi=120)
-
-
-if __name__ == '__main__':
-  main()
