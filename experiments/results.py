@@ -161,9 +161,9 @@ def parameters(config) -> int:
 
 
 def _examples(config, split: str):
-  from scs_jax.data import examples as sources
+  from scs_jax import data
 
-  return sources.load(config.data.name, split, data_dir=config.data.data_dir)
+  return data.load(config.data.name, split, data_dir=config.data.data_dir)
 
 
 def commit() -> str:

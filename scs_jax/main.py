@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # the run prints what a user wants to know
-  config = _CONFIG.value
+  config, workdir = _CONFIG.value, str(_WORKDIR.value)  # absl requires both
   _join_hosts()
 
   from scs_jax.train import sharding  # late, because a typo in a flag should be reported at once
@@ -51,12 +51,12 @@ def main(argv: list[str]) -> None:
   from scs_jax import train
 
   if _MODE.value == 'train':
-    train.run(train.Experiment(config), _WORKDIR.value)
+    train.run(train.Experiment(config), workdir)
   elif _MODE.value == 'eval':
-    values = train.evaluate_checkpoint(config, _WORKDIR.value, _STEP.value)
+    values = train.evaluate_checkpoint(config, workdir, _STEP.value)
     _print('  '.join(f'{name} {value:.4g}' for name, value in values.items()))
   else:
-    _print(train.draw_checkpoint(config, _WORKDIR.value, _STEP.value))
+    _print(train.draw_checkpoint(config, workdir, _STEP.value))
 
 
 def _print(text: object) -> None:

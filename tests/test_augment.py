@@ -14,7 +14,7 @@ flip = jax.jit(augment.flip)
 affine = jax.jit(augment.affine, static_argnames=('rotate', 'translate', 'scale', 'shear'))
 cutout = jax.jit(augment.cutout, static_argnames='size')
 warp = jax.jit(augment.warp)
-inverse_of = jax.jit(augment._inverse)
+inverse_of = jax.jit(augment.inverse_matrix)
 example_keys = jax.jit(augment.example_keys)
 make = lambda **amounts: jax.jit(augment.make(**amounts))
 

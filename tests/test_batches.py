@@ -4,15 +4,14 @@ import itertools
 import numpy as np
 import pytest
 
-from scs_jax.data import batches
-from scs_jax.data import examples as sources
+from scs_jax.data import Examples, batches
 
 
-def numbered(count: int) -> sources.Examples:
+def numbered(count: int) -> Examples:
   """Examples whose image and label tell their index."""
   index = np.arange(count)
   images = np.stack([index % 251, index // 251], -1).astype(np.uint8)[:, None, None, :]
-  return sources.Examples(images, (index % 7).astype(np.int32), 7)
+  return Examples(images, (index % 7).astype(np.int32), 7)
 
 
 def index_of(images: np.ndarray) -> np.ndarray:

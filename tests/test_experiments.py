@@ -14,7 +14,7 @@ from flax import nnx
 from scipy import stats
 
 from scs_jax import train
-from scs_jax.data import examples as sources
+from scs_jax.data import Examples
 
 EXPERIMENTS = FOLDER.parent / 'experiments'
 SCRIPTS = [str(p.relative_to(EXPERIMENTS)) for p in sorted(EXPERIMENTS.glob('*/*.py'))]
@@ -233,7 +233,7 @@ def test_an_image_and_its_mirror_image_vote_together(load):
   images = np.zeros((3, 2, 4, 1), np.uint8)
   images[0, :, 0], images[1, :, 3] = 200, 200
   left = lambda x, train: jnp.stack([x[:, :, :2].sum((1, 2, 3)), jnp.full(len(x), 0.5)], -1)
-  examples = sources.Examples(images, np.array([0, 0, 1], np.int32), 2)
+  examples = Examples(images, np.array([0, 0, 1], np.int32), 2)
   assert load('reproduce/mirrored.py')['accuracy'](left, examples) == 1.0
   assert (left(images / 255, train=False).argmax(-1) == examples.labels).mean() < 1
 

@@ -5,12 +5,11 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from test_examples import features, prepare
 from test_train import small_config
+from tiny import features, prepare
 
 from scs_jax import train
-from scs_jax.data import examples as sources
-from scs_jax.data import records
+from scs_jax.data import Examples, batches, records
 
 SIZES = [(40, 30), (25, 60), (33, 33), (300, 200), (24, 24), (50, 41)]
 COUNT = 26
@@ -108,10 +107,8 @@ def test_worker_processes_make_the_same_batches(folder, ten):
 
 
 def test_memory_and_stream_have_the_same_order(folder):
-  from scs_jax.data import batches
-
   images = np.zeros((COUNT, 4, 4, 1), np.uint8)
-  examples = sources.Examples(images, np.arange(COUNT, dtype=np.int32), 1000)
+  examples = Examples(images, np.arange(COUNT, dtype=np.int32), 1000)
   memory = batches.TrainBatches(examples, 8, seed=3)
   for streamed in collect(load(folder), 4):
     batch = next(memory)
@@ -122,7 +119,7 @@ def test_memory_and_stream_have_the_same_order(folder):
 def test_random_boxes_are_inside_and_vary():
   rng, boxes = np.random.default_rng(0), set()
   for width, height in SIZES * 30:
-    left, top, right, bottom = box = records._random_box(rng, (width, height))
+    left, top, right, bottom = box = records.random_box(rng, (width, height))
     assert 0 <= left < right <= width + 1e-6
     assert 0 <= top < bottom <= height + 1e-6
     boxes.add(box)

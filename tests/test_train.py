@@ -20,7 +20,7 @@ from scs_jax.data import batches
 from scs_jax.train import Experiment, report, sharding
 from scs_jax.train.config import default
 from scs_jax.train.loop import is_boundary
-from scs_jax.workdir import CheckpointError, Checkpoints
+from scs_jax.workdir import CheckpointError, Checkpoints, folder
 
 SMALL_STACK = (
   {'kind': 'scs', 'features': 4, 'strides': 2},
@@ -61,7 +61,7 @@ def rows(workdir, name):
 def restored_state(config, workdir):
   """Returns the newest state of a workdir, as the plain dicts that are on disk."""
   experiment = Experiment(config)
-  with Checkpoints(pathlib.Path(workdir) / 'checkpoints', read_only=True) as checkpoints:
+  with Checkpoints(folder(workdir) / 'checkpoints', read_only=True) as checkpoints:
     restored = checkpoints.restore(experiment.abstract_state(experiment.mesh()).to_dict())
   return jax.tree.map(np.asarray, restored.state)
 
@@ -105,9 +105,9 @@ def test_evaluation_mode_repeats_the_last_evaluation_and_changes_nothing(finishe
 def test_a_trained_model_answers_as_it_did_when_it_was_evaluated(finished):
   workdir, values = finished
   model = train.trained_model(small_config(), workdir)
-  data = data.load('mnist5k', 'test[:100]')
-  answers = model(train.as_float(jnp.asarray(data.images))).argmax(-1)
-  assert np.mean(answers == data.labels) == pytest.approx(values['val/accuracy'])
+  examples = data.load('mnist5k', 'test[:100]')
+  answers = model(train.as_float(jnp.asarray(examples.images))).argmax(-1)
+  assert np.mean(answers == examples.labels) == pytest.approx(values['val/accuracy'])
   with pytest.raises(CheckpointError, match='no step 3'):
     train.trained_model(small_config(), workdir, 3)
 

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from scs_jax import train
-from scs_jax.data import examples as sources
+from scs_jax.data import Examples
 
 ROWS = 500  # of a batch
 
 
-def accuracy(model: Callable[..., jax.Array], examples: sources.Examples) -> float:
+def accuracy(model: Callable[..., jax.Array], examples: Examples) -> float:
   """Returns the share of `examples` that the mean of both outputs classifies right."""
 
   @jax.jit

@@ -22,8 +22,7 @@ from results import Trial, result  # noqa: E402
 from scs_jax import data, models, train  # noqa: E402
 from scs_jax.train import losses, metrics, optim  # noqa: E402
 from scs_jax.workdir.checkpoints import Checkpoints  # noqa: E402
-from scs_jax.data import augment, batches
-from scs_jax.data import examples as sources  # noqa: E402
+from scs_jax.data import augment, batches  # noqa: E402
 from scs_jax.workdir.metric_log import MetricLog  # noqa: E402
 from scs_jax.workdir import claim, folder  # noqa: E402
 
@@ -50,7 +49,7 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
 
 def _train(config, workdir: pathlib.Path) -> tuple[int, train.State, dict[str, float]]:
   """Returns the number of steps, the state after them and what `metrics.jsonl` says of it."""
-  load = functools.partial(sources.load, config.data.name, data_dir=config.data.data_dir)
+  load = functools.partial(data.load, config.data.name, data_dir=config.data.data_dir)
   examples, eval_set = load(config.data.train_split), load(config.data.eval_split)
   steps = max(1, round(config.total_epochs * examples.size / config.batch_size))
 

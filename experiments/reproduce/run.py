@@ -44,11 +44,10 @@ def answer(row: str, trial: Trial, folder: pathlib.Path) -> dict:
   if config.augment.flip:
     import mirrored  # after the run, which sets the devices
 
-    from scs_jax import train
-    from scs_jax.data import examples as sources
+    from scs_jax import data, train
 
     model = train.trained_model(config, str(folder))
-    examples = sources.load(config.data.name, config.data.eval_split, data_dir=config.data.data_dir)
+    examples = data.load(config.data.name, config.data.eval_split, data_dir=config.data.data_dir)
     result['mirrored_accuracy'] = mirrored.accuracy(model, examples)
   return result
 

@@ -22,8 +22,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from results import origin  # noqa: E402
 
-from scs_jax.data import examples as sources
-from scs_jax.data import records  # noqa: E402
+from scs_jax.data import load, records  # noqa: E402
 
 COUNT, WIDTH, HEIGHT, BATCH, BATCHES = 400, 500, 375, 64, 200
 
@@ -32,7 +31,7 @@ def prepare(folder: str) -> int:
   """Writes the data set `photographs`; returns the bytes of its JPEGs on average."""
   import tensorflow_datasets as tfds
 
-  photographs = sources.load('cifar10', 'test').images
+  photographs = load('cifar10', 'test').images
   rng = np.random.default_rng(0)
   sizes = []
 

@@ -1,11 +1,13 @@
-"""Random changes to images that keep their label: pure functions, made to run inside the step.
+"""Random changes of images that keep their label: pure functions that run inside the train step.
 
 Every augmentation is a function of `(keys, images)` and its amounts. `keys` is `[batch]`, one key
-an example; `images` is `[batch, height, width, channels]`, floating, with 0 for black: what enters
-from outside is black, so normalise afterwards. The result has the shape and dtype of `images`.
-Each example uses its own key only, so the result depends neither on how examples are batched nor
-on how the batch is sharded. A wrong amount, or images of another form, raise a ValueError that
-names the argument, its value and what would be right.
+per example. `images` is `[batch, height, width, channels]`, floating-point. Black is 0, and pixels
+that enter from outside the image are black, so normalise afterwards. The result has the shape and
+dtype of `images`.
+
+Each example uses only its own key. The result therefore depends neither on the other examples of
+the batch nor on the sharding of the batch. A wrong amount, or images of another shape or dtype,
+raise an ArgumentError.
 """
 
 import operator
@@ -16,36 +18,49 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from scs_jax.errors import ArgumentError
+
 
 def example_keys(seed_key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
-  """One key for each example and epoch, whatever batch it is in.
+  """Returns one key per example, which depends on the seed, the epoch and the example only.
 
   Args:
-    seed_key: a scalar key, as of `jax.random.key(seed)`.
+    seed_key: a scalar key, such as `jax.random.key(seed)`.
     epoch: `[batch]`, int32.
-    index: `[batch]`, int32, the example's index in the data set.
-  Returns: keys `[batch]`.
+    index: `[batch]`, int32, the position of the example in the data set.
+
+  Returns:
+    keys `[batch]`.
   """
   fold = lambda e, i: jax.random.fold_in(jax.random.fold_in(seed_key, e), i)
   return jax.vmap(fold)(epoch, index)
 
 
 def shift(keys: jax.Array, images: jax.Array, *, pixels: int) -> jax.Array:
-  """Translates by a whole number of pixels, uniform in -pixels..pixels for either axis.
+  """Translates each image by whole pixels, uniform in -pixels..pixels along each axis.
 
-  The same thing is often called a random crop: padding by `pixels` of black on every side and
-  cutting out a window of the original size.
+  This is also known as a random crop: pad by `pixels` of black on every side, then cut out a window
+  of the original size.
 
   Args:
     keys: `[batch]`.
-    images: see the module.
-    pixels: the most that an image moves, below its height and width.
+    images: `[batch, height, width, channels]`.
+    pixels: the largest translation, pixels; below the height and width of the images.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from scs_jax.data import augment
+    >>> keys = jax.random.split(jax.random.key(0), 8)
+    >>> augment.shift(keys, jnp.ones((8, 28, 28, 1)), pixels=2).shape
+    (8, 28, 28, 1)
   """
   _check_images(keys, images)
   _check_pixels('pixels', pixels)
   if pixels >= min(images.shape[1:3]):
-    raise ValueError(
-      f'a shift of pixels={pixels} must be below the height and width of the images, {images.shape[1:3]}'
+    raise ArgumentError(
+      f'a shift of pixels={pixels} must be below the height and width of the images, '
+      f'{images.shape[1:3]}'
     )
 
   def shift_one(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -57,11 +72,11 @@ def shift(keys: jax.Array, images: jax.Array, *, pixels: int) -> jax.Array:
 
 
 def flip(keys: jax.Array, images: jax.Array) -> jax.Array:
-  """Swaps left and right of each image with probability 1/2.
+  """Mirrors each image from left to right with probability 1/2.
 
   Args:
     keys: `[batch]`.
-    images: see the module.
+    images: `[batch, height, width, channels]`.
   """
   _check_images(keys, images)
   flip_one = lambda key, image: jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
@@ -77,49 +92,59 @@ def affine(
   scale: tuple[float, float] = (1.0, 1.0),
   shear: float = 0.0,
 ) -> jax.Array:
-  """Shears, rotates and scales about the image's centre, then translates, in one interpolation.
+  """Shears, rotates and scales about the centre of the image, then translates.
 
-  The amounts mean what they mean in torchvision's RandomAffine; the interpolation is bilinear, so
-  an image under the trivial amounts is unchanged to the bit.
+  All of it is one bilinear interpolation. The default amounts leave every bit of the image
+  unchanged. The amounts have the same meaning as in torchvision's RandomAffine.
 
   Args:
     keys: `[batch]`.
-    images: see the module.
+    images: `[batch, height, width, channels]`.
     rotate: the angle is uniform in -rotate..rotate degrees; at most 180.
-    translate: the translation along each axis is uniform in -translate..translate times the size
-      of the image along it, rounded to whole pixels; at most 1.
-    scale: (low, high): the factor is uniform in low..high; above 1 is larger.
+    translate: the translation is uniform in -translate..translate, a fraction of the size of the
+      image along each axis, and rounded to whole pixels; at most 1.
+    scale: (low, high): the factor is uniform in low..high. A factor above 1 enlarges.
     shear: the angle of the shear along x is uniform in -shear..shear degrees; below 90.
+
+  References:
+    https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.RandomAffine.html
   """
   _check_images(keys, images)
   _check_affine(rotate, translate, scale, shear)
 
   def affine_one(key: jax.Array, image: jax.Array) -> jax.Array:
-    u = jax.random.uniform(key, (5,), jnp.float32)  # one draw: it compiles faster than five
+    u = jax.random.uniform(key, (5,), jnp.float32)  # one draw compiles faster than five
     between = lambda low, high, u: low + (high - low) * u
     angle = jnp.deg2rad(between(-rotate, rotate, u[0]))
     slope = jnp.tan(jnp.deg2rad(between(-shear, shear, u[1])))
     factor = between(scale[0], scale[1], u[2])
     size = jnp.array(image.shape[:2], jnp.float32)
     moved = jnp.round(between(-translate, translate, u[3:]) * size)
-    return warp(image, _inverse(angle, slope, factor), moved)
+    return warp(image, inverse_matrix(angle, slope, factor), moved)
 
   return jax.vmap(affine_one)(keys, images)
 
 
 def cutout(keys: jax.Array, images: jax.Array, *, size: int) -> jax.Array:
-  """Blackens a square whose centre is uniform over the pixels, clipped at the image's borders.
+  """Blackens a square in each image. Its centre is uniform over all pixels.
+
+  The part of the square outside the image is lost.
 
   Args:
     keys: `[batch]`.
-    images: see the module.
-    size: side of the square, pixels, at most the height and width of the images.
+    images: `[batch, height, width, channels]`.
+    size: the side of the square, pixels; at most the height and width of the images.
+
+  References:
+    DeVries and Taylor 2017, Improved Regularization of Convolutional Neural Networks with Cutout,
+    https://arxiv.org/abs/1708.04552
   """
   _check_images(keys, images)
   _check_pixels('size', size)
   if size > min(images.shape[1:3]):
-    raise ValueError(
-      f'a cutout of size={size} must be at most the height and width of the images, {images.shape[1:3]}'
+    raise ArgumentError(
+      f'a cutout of size={size} must be at most the height and width of the images, '
+      f'{images.shape[1:3]}'
     )
 
   def cutout_one(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -133,37 +158,46 @@ def cutout(keys: jax.Array, images: jax.Array, *, size: int) -> jax.Array:
 
 
 def warp(image: jax.Array, matrix: jax.Array, moved: jax.Array) -> jax.Array:
-  """Draws one image in other coordinates: the pixel at r shows what was at matrix · (r - moved).
+  """Applies an affine map to one image, by bilinear interpolation.
 
-  Positions are (y, x) in pixels from the image's centre, y downwards. Bilinear interpolation;
-  outside the image is black.
+  The result at position `r` is the image at `matrix · (r - moved)`. Positions are (y, x), in pixels
+  from the centre of the image, and y points down. Outside the image is black.
 
   Args:
-    image: `[height, width, channels]`, floating.
+    image: `[height, width, channels]`, floating-point.
     matrix: `[2, 2]`, float32.
-    moved: `[2]`, float32.
-  Returns: `[height, width, channels]`, dtype of `image`.
+    moved: `[2]`, float32, pixels.
+
+  Returns:
+    `[height, width, channels]`, in the dtype of `image`.
   """
   height, width, _ = image.shape
   y = (jnp.arange(height, dtype=jnp.float32) - (height - 1) / 2 - moved[0])[:, None]
   x = (jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2 - moved[1])[None, :]
-  # Written out: a matrix product may run at a low precision.
+  # Written out, because a matrix product may run at low precision.
   source_y = matrix[0, 0] * y + matrix[0, 1] * x + (height - 1) / 2
   source_x = matrix[1, 0] * y + matrix[1, 1] * x + (width - 1) / 2
   return _interpolate(image, source_y, source_x)
 
 
-def _inverse(angle: jax.Array, slope: jax.Array, factor: jax.Array) -> jax.Array:
-  """Inverse of factor · rotation · shear in (y, x), [2, 2]; positive angles turn clockwise."""
+def inverse_matrix(angle: jax.Array, slope: jax.Array, factor: jax.Array) -> jax.Array:
+  """Returns the inverse of factor · rotation · shear, `[2, 2]`, for positions (y, x).
+
+  Args:
+    angle: of the rotation, radians; clockwise if positive.
+    slope: tangent of the angle of the shear along x.
+    factor: above 1 enlarges.
+  """
   sine, cosine = jnp.sin(angle), jnp.cos(angle)
   rows = [[cosine, -sine], [sine + slope * cosine, cosine - slope * sine]]
   return jnp.array(rows) / factor
 
 
 def _interpolate(image: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-  """Reads image [h, w, c] at positions y, x [h', w'] in pixels: [h', w', c]."""
+  """Returns the image `[h, w, c]` at the positions y and x `[h', w']`, pixels: `[h', w', c]`."""
   height, width, _ = image.shape
-  # A border of black, one pixel before and two behind, makes every corner below an existing pixel.
+  # The image gets a black border: one pixel before and two behind. With it, all four neighbours of
+  # a clipped position exist.
   padded = jnp.pad(image, ((1, 2), (1, 2), (0, 0)))
   y, x = jnp.clip(y, -1, height), jnp.clip(x, -1, width)
   top, left = jnp.floor(y), jnp.floor(x)
@@ -175,8 +209,9 @@ def _interpolate(image: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
   return ((1 - down) * above + down * below).astype(image.dtype)
 
 
-# Each with the number that is folded into the keys, so that the draws of one are independent of
-# the others' and of whether the others are on. A number is never used again.
+# Each augmentation folds its own number into the keys. Its draws are therefore independent of the
+# draws of the others, and do not change if another one is switched on or off. Never reuse a number.
+# The names are needed because the arguments of `make` hide the functions.
 _SHIFT, _FLIP, _AFFINE, _CUTOUT = (0, shift), (1, flip), (2, affine), (3, cutout)
 
 
@@ -190,21 +225,34 @@ def make(
   shear: float = 0.0,
   cutout: int = 0,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """Composes the augmentations that are on: shift, flip, affine, cutout, in this order.
+  """Composes the augmentations that are on, in this order: shift, flip, affine, cutout.
 
-  Switching one on or off does not change what the others draw.
+  Switching one on or off does not change the draws of the others.
 
   Args:
     shift: `pixels` of `shift`; 0 is off.
-    flip: whether to `flip`.
-    rotate: of `affine`, which is off if none of its amounts changes anything.
-    translate: of `affine`.
-    scale: of `affine`.
-    shear: of `affine`.
+    flip: True applies `flip`.
+    rotate: an amount of `affine`, which is off if all its amounts have their defaults.
+    translate: an amount of `affine`.
+    scale: an amount of `affine`.
+    shear: an amount of `affine`.
     cutout: `size` of `cutout`; 0 is off.
-  Returns: a function of `(keys, images)`; with all off it returns `images` as they are.
-  Raises: ValueError for an amount out of range: here, or when the images are seen if that depends
-    on their size.
+
+  Returns:
+    a function of `(keys, images)`. It returns `images` unchanged if everything is off.
+
+  Raises:
+    ArgumentError: an amount is out of range. Amounts that depend on the size of the images are
+      checked when the returned function is called.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from scs_jax.data import augment
+    >>> augmentation = augment.make(shift=2, flip=True)
+    >>> keys = jax.random.split(jax.random.key(0), 8)
+    >>> augmentation(keys, jnp.ones((8, 32, 32, 3))).shape
+    (8, 32, 32, 3)
   """
   _check_pixels('shift', shift)
   _check_affine(rotate, translate, scale, shear)
@@ -231,14 +279,14 @@ def make(
 
 def _check_images(keys: jax.Array, images: jax.Array) -> None:
   if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
-    raise ValueError(
-      'images must be floating of shape [batch, height, width, channels], '
+    raise ArgumentError(
+      'images must be floating-point of shape [batch, height, width, channels], '
       f'got {images.dtype} of shape {images.shape}; scale uint8 images to 0..1 first'
     )
   if keys.shape[:1] != images.shape[:1]:
-    raise ValueError(
+    raise ArgumentError(
       f'keys of shape {keys.shape} must be one for each of the {images.shape[0]} images; '
-      'make them by example_keys'
+      'example_keys makes them'
     )
 
 
@@ -246,20 +294,20 @@ def _check_pixels(name: str, value: Any) -> None:
   try:
     negative = operator.index(value) < 0
   except TypeError:
-    raise ValueError(f'{name}={value!r} must be a whole number of pixels') from None
+    raise ArgumentError(f'{name}={value!r} must be a whole number of pixels') from None
   if negative:
-    raise ValueError(f'{name}={value} must be at least 0 pixels')
+    raise ArgumentError(f'{name}={value} must be at least 0 pixels')
 
 
 def _check_affine(
   rotate: float, translate: float, scale: tuple[float, float], shear: float
 ) -> None:
   if not 0 <= rotate <= 180:
-    raise ValueError(f'rotate={rotate} must be in 0..180 degrees')
+    raise ArgumentError(f'rotate={rotate} must be in 0..180 degrees')
   if not 0 <= translate <= 1:
-    raise ValueError(f'translate={translate} must be in 0..1, a fraction of the image')
+    raise ArgumentError(f'translate={translate} must be in 0..1, a fraction of the image')
   pair = isinstance(scale, Sequence) and len(scale) == 2
   if not (pair and 0 < scale[0] <= scale[1] < float('inf')):
-    raise ValueError(f'scale={scale} must be two factors (low, high) with 0 < low <= high')
+    raise ArgumentError(f'scale={scale} must be two factors (low, high) with 0 < low <= high')
   if not 0 <= shear < 90:
-    raise ValueError(f'shear={shear} must be at least 0 and below 90 degrees')
+    raise ArgumentError(f'shear={shear} must be at least 0 and below 90 degrees')

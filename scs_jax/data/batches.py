@@ -1,4 +1,4 @@
-"""Whole batches from examples in memory: global batch n is a pure function of (seed, n)."""
+"""Batches of examples in memory. Global batch `n` is a pure function of `(seed, n)`."""
 
 import functools
 import operator
@@ -8,14 +8,25 @@ from typing import Any
 import numpy as np
 
 from scs_jax.data.examples import Examples
+from scs_jax.errors import ArgumentError
 
 
 class Order:
-  """The order of training examples: the permutations of epochs 0, 1, 2, … laid end to end.
+  """The order of training examples: one permutation per epoch, joined end to end.
 
   Args:
-    count: how many examples there are.
-    seed: of the permutations, at least 0.
+    count: the number of examples.
+    seed: the seed of the permutations, at least 0.
+
+  Raises:
+    ArgumentError: `seed` is not an integer of at least 0.
+
+  Example:
+    >>> import numpy as np
+    >>> from scs_jax.data.batches import Order
+    >>> epoch, index = Order(count=3, seed=0).locate(np.arange(6))
+    >>> epoch.tolist(), sorted(index[:3].tolist()), sorted(index[3:].tolist())
+    ([0, 0, 0, 1, 1, 1], [0, 1, 2], [0, 1, 2])
   """
 
   def __init__(self, count: int, seed: int) -> None:
@@ -23,7 +34,14 @@ class Order:
     self._seed = _integer('seed', seed, at_least=0)
 
   def locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the epoch and the example, `[n]` int32, of ascending positions in the order."""
+    """Returns the epoch and the example at each position.
+
+    Args:
+      positions: `[n]`, integers, ascending. Position `count · e` is the first of epoch `e`.
+
+    Returns:
+      epoch `[n]` int32 and index of the example `[n]` int32.
+    """
     epoch, offset = np.divmod(positions, self._count)
     index = np.empty(len(positions), np.int32)
     for e in range(epoch[0], epoch[-1] + 1):
@@ -32,32 +50,45 @@ class Order:
     return epoch.astype(np.int32), index
 
 
-@functools.lru_cache(maxsize=2)  # where one epoch ends and the next begins, both are wanted
+@functools.lru_cache(maxsize=2)  # a batch at the end of an epoch needs two permutations
 def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
   rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,)))
   return rng.permutation(count).astype(np.int32)
 
 
 class TrainBatches:
-  """An endless iterator over shuffled batches; its whole state is the number of the next one.
+  """An endless iterator over shuffled batches. Its only state is the number of the next batch.
 
-  The permutations of epochs 0, 1, 2, … are laid end to end and cut into batches. So every batch
-  is full, no example is dropped, and a batch may span epochs. Each host takes its contiguous rows
-  of the global batch, whatever the number of hosts: a run may resume on another number of them.
-  A batch carries `epoch` and `index` because randomness that belongs to an example, such as its
-  augmentation, is keyed by (seed, epoch, index) and so does not depend on hosts or batch layout.
+  The permutations of epochs 0, 1, 2, … are joined end to end and cut into batches. Every batch is
+  full, no example is dropped, and a batch may span epochs. Each host takes its contiguous rows of
+  the global batch. The global batch does not depend on the number of hosts, so a run may resume on
+  another number of hosts. A batch contains `epoch` and `index`, because the randomness of an
+  example, such as its augmentation, is keyed by `(seed, epoch, index)`. It therefore does not
+  depend on hosts or on batches.
 
   Args:
-    examples: what to draw from.
-    batch_size: rows of the global batch, over all hosts.
-    seed: of the permutations, at least 0.
-    process_index: which host this is, in `[0, process_count)`.
-    process_count: how many hosts there are; must divide `batch_size`.
-    start: the number of the first batch to return.
-  Yields: a dict of this host's rows, `rows = batch_size // process_count`:
-    `image` `[rows, height, width, channels]` uint8, `label` `[rows]` int32, `epoch` `[rows]` int32,
-    and `index` `[rows]` int32, the example's position in `examples`.
-  Raises: ValueError naming the argument, its value and what would be right.
+    examples: the examples to draw from.
+    batch_size: the rows of the global batch, over all hosts.
+    seed: the seed of the permutations, at least 0.
+    process_index: the number of this host, in `[0, process_count)`.
+    process_count: the number of hosts. It must divide `batch_size`.
+    start: the number of the first batch.
+
+  Yields:
+    a dict of this host's `rows = batch_size // process_count` rows: `image`
+    `[rows, height, width, channels]` uint8, `label` `[rows]` int32, `epoch` `[rows]` int32, and
+    `index` `[rows]` int32, the position in `examples`.
+
+  Raises:
+    ArgumentError: an argument is not an integer or out of range.
+
+  Example:
+    >>> from scs_jax import data
+    >>> from scs_jax.data.batches import TrainBatches
+    >>> iterator = TrainBatches(data.load('fake', 'train'), 8, seed=0)
+    >>> batch = next(iterator)
+    >>> batch['image'].shape, iterator.state()
+    ((8, 32, 32, 3), {'step': 1})
   """
 
   def __init__(
@@ -90,40 +121,51 @@ class TrainBatches:
     }
 
   def state(self) -> dict[str, int]:
-    """`{'step': n}`, where n is the number of the next batch; the same on every host."""
+    """Returns `{'step': n}`, where `n` is the number of the next batch. All hosts agree on it."""
     return {'step': self._step}
 
   def restore(self, state: dict[str, Any]) -> None:
-    """Continues from a state that `state` returned, here or on another host.
+    """Continues from a state that `state` returned, on this host or another one.
 
-    Raises: ValueError if `state` is not of that form.
+    Raises:
+      ArgumentError: `state` is not `{'step': n}`.
     """
     self._step = step_of(state)
 
 
 def step_of(state: dict[str, Any]) -> int:
-  """Returns n of the state `{'step': n}` of an iterator over batches.
+  """Returns `n` of `{'step': n}`, the state of an iterator over batches.
 
-  Raises: ValueError if `state` is not of that form.
+  Raises:
+    ArgumentError: `state` is not `{'step': n}`.
   """
   if not isinstance(state, dict) or set(state) != {'step'}:
-    raise ValueError(f"state must be {{'step': n}} as state() returns it, got {state!r}")
+    raise ArgumentError(f"state must be {{'step': n}} as state() returns it, got {state!r}")
   return _integer("state['step']", state['step'], at_least=0)
 
 
 def evaluation_batches(
   examples: Examples, batch_size: int, *, process_index: int = 0, process_count: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Every example once, in order, in batches of one shape, equally many on each host.
+  """Returns an iterator over all examples once, in order.
 
-  The last batch is filled up with copies of the last example, of weight 0.
+  All batches have the same shape, and each host gets the same number of batches. The last batch is
+  padded with copies of the last example. These have weight 0.
 
-  Args: as for `TrainBatches`.
-  Returns: an iterator of dicts of this host's rows, `rows = batch_size // process_count`:
-    `image` `[rows, height, width, channels]` uint8, `label` `[rows]` int32, and `weight` `[rows]`
-    float32, 1 for an example and 0 for padding.
-  Raises: ValueError naming the argument, its value and what would be right; at the call, before
-    the first batch is asked for.
+  Args:
+    examples: the examples to evaluate.
+    batch_size: the rows of the global batch, over all hosts.
+    process_index: the number of this host, in `[0, process_count)`.
+    process_count: the number of hosts. It must divide `batch_size`.
+
+  Returns:
+    an iterator over dicts of this host's `rows = batch_size // process_count` rows: `image`
+    `[rows, height, width, channels]` uint8, `label` `[rows]` int32, and `weight` `[rows]` float32,
+    1 for an example and 0 for padding.
+
+  Raises:
+    ArgumentError: an argument is not an integer or out of range. The call raises it, not the first
+      batch.
   """
   rows = rows_of(batch_size, process_index, process_count)
   return _evaluation_batches(examples, batch_size, rows)
@@ -144,16 +186,22 @@ def _evaluation_batches(
 
 
 def rows_of(batch_size: int, process_index: int, process_count: int) -> np.ndarray:
-  """This host's rows of a global batch: [batch_size // process_count], int64."""
+  """Returns this host's rows of a global batch, `[batch_size // process_count]` int64.
+
+  Raises:
+    ArgumentError: an argument is not an integer or out of range.
+  """
   _integer('batch_size', batch_size, at_least=1)
   _integer('process_count', process_count, at_least=1)
   _integer('process_index', process_index, at_least=0)
   if process_index >= process_count:
-    raise ValueError(f'process_index={process_index} must be below process_count={process_count}')
+    raise ArgumentError(
+      f'process_index={process_index} must be below process_count={process_count}'
+    )
   if batch_size % process_count:
-    raise ValueError(
+    raise ArgumentError(
       f'batch_size={batch_size} must be divisible by process_count={process_count}: '
-      'every host takes equally many rows'
+      'every host takes the same number of rows'
     )
   rows = batch_size // process_count
   return process_index * rows + np.arange(rows, dtype=np.int64)
@@ -165,7 +213,9 @@ def _integer(name: str, value: Any, *, at_least: int) -> int:
       raise TypeError
     value = operator.index(value)
   except TypeError:
-    raise ValueError(f'{name}={value!r} must be an integer, got {type(value).__name__}') from None
+    raise ArgumentError(
+      f'{name}={value!r} must be an integer, got {type(value).__name__}'
+    ) from None
   if value < at_least:
-    raise ValueError(f'{name}={value} must be at least {at_least}')
+    raise ArgumentError(f'{name}={value} must be at least {at_least}')
   return value

@@ -1,8 +1,8 @@
-"""Data sets that do not fit in memory: records are read, decoded and cropped as they are needed.
+"""Data sets that do not fit in memory: images are read, decoded and cropped when they are needed.
 
-Grain reads and decodes in threads, or in processes of its own. What happens to example `i` in epoch
-`e` is keyed by (seed, e, i), and batch n is the same whatever the number of hosts and workers, so the
-number of the next batch is all there is to save.
+Grain reads and decodes in threads, or in worker processes. The crop of example `i` in epoch `e` is
+keyed by `(seed, e, i)`. Batch `n` does not depend on the number of hosts or workers, so the number
+of the next batch is the whole state of the input pipeline.
 """
 
 import dataclasses
@@ -16,14 +16,17 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from scs_jax.data import prepared
 from scs_jax.data.batches import Order, rows_of, step_of
-from scs_jax.data.examples import data_source, prepared_builder
+from scs_jax.errors import ArgumentError
 
 _ENDLESS = 1 << 40  # rows
 _THREADS = 16
-# Inception's crops, as ImageNet has been trained since: share of the area, and width / height.
+# The random crops of Inception, in common use for ImageNet: share of the area, and width / height.
 _AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
-_SHORTER_SIDE = 256 / 224  # before the centre crop, as a multiple of the resolution
+_SHORTER_SIDE = 256 / 224  # shorter side of the image over the side of the centre crop
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +34,13 @@ class Records:
   """Labelled images on disk.
 
   Attributes:
-    name: of the data set.
-    split: of it.
-    source: the records, by number; `image` encoded, `label` an integer.
-    resolution: height and width of the images after cropping.
-    channels: of the images.
-    num_classes: how many classes there are.
-    workers: processes that decode; 0 is threads of this process.
+    name: the name of the data set.
+    split: the split, in the syntax of TFDS.
+    source: the records, indexed by number: `image` is encoded, `label` is an integer.
+    resolution: height and width of the images after cropping, pixels.
+    channels: the number of channels of the images.
+    num_classes: the number of classes of the data set.
+    workers: the number of processes that decode; 0 decodes in threads of this process.
   """
 
   name: str
@@ -50,7 +53,7 @@ class Records:
 
   @property
   def size(self) -> int:
-    """How many there are."""
+    """The number of examples."""
     return len(self.source)
 
   @property
@@ -62,21 +65,21 @@ class Records:
     """Returns the image `[resolution, resolution, channels]` uint8 and the label of a record.
 
     Args:
-      index: of the record.
-      crop: draws a random crop and flip; None is the centre.
+      index: the number of the record.
+      crop: draws a random crop and flip; None takes the centre crop.
 
     Raises:
-      ValueError: the record cannot be read or decoded.
+      ArgumentError: the record cannot be read or decoded.
     """
     try:
       record = self.source[index]
       image = Image.open(io.BytesIO(record['image']))
-      box = _centre(image.size) if crop is None else _random_box(crop, image.size)
+      box = _centre(image.size) if crop is None else random_box(crop, image.size)
       pixels = _cut(image, box, self.resolution, 'RGB' if self.channels == 3 else 'L')
-    except Exception as error:  # whatever the format's reader or PIL's decoder raises
-      raise ValueError(
-        f'record {index} of {self.name}, split {self.split!r}, cannot be decoded: {error}. Its file '
-        'is damaged: prepare the data set again'
+    except Exception as error:  # the reader and the decoder of PIL raise many classes
+      raise ArgumentError(
+        f'record {index} of {self.name}, split {self.split!r}, cannot be decoded: {error}. Its '
+        'file is damaged: prepare the data set again'
       ) from error
     if crop is not None and crop.random() < 0.5:
       pixels = pixels[:, ::-1]
@@ -86,32 +89,33 @@ class Records:
 def load(
   name: str, split: str, *, data_dir: str | None, resolution: int, workers: int = 0
 ) -> Records:
-  """Opens a split that TFDS prepared as array_record.
+  """Opens a split that TFDS has prepared as array_record files.
 
   Args:
-    name: of a TFDS data set for image classification, e.g. 'imagenet2012'.
-    split: in the syntax of TFDS.
-    data_dir: where TFDS prepared it; None is TFDS's default.
-    resolution: of the images after cropping.
-    workers: processes that decode; 0 is threads of this process.
+    name: a name for TFDS of a data set for image classification, such as `'imagenet2012'`.
+    split: a split in the syntax of TFDS.
+    data_dir: the folder of prepared data sets; None is the default of TFDS.
+    resolution: height and width of the images after cropping, pixels.
+    workers: the number of processes that decode; 0 decodes in threads of this process.
 
   Raises:
-    ValueError: the data set is unknown or not prepared, or an argument is out of range.
+    ArgumentError: the data set is unknown or not prepared, or an argument is out of range.
+    MissingPackageError: TFDS is not installed.
   """
   for argument, value, least in (('resolution', resolution, 1), ('workers', workers, 0)):
     if value < least:
-      raise ValueError(f'data.{argument} must be at least {least}, got {value}')
-  builder = prepared_builder(name, data_dir)
-  from tensorflow_datasets import decode  # late: it takes a second
-
-  decoders = {'image': decode.SkipDecoding()}
+      raise ArgumentError(f'data.{argument} must be at least {least}, got {value}')
+  builder = prepared.builder(name, data_dir)
+  decoders = {'image': prepared.import_tfds().decode.SkipDecoding()}
   try:
-    source = data_source(name, builder, split, data_dir, decoders=decoders)
-  except (KeyError, ValueError) as error:
+    source = prepared.data_source(name, builder, split, data_dir, decoders=decoders)
+  except ArgumentError:
+    raise
+  except (KeyError, ValueError) as error:  # the split is unknown or misspelt
     sizes = {base: info.num_examples for base, info in builder.info.splits.items()}
-    raise ValueError(
-      f'split={split!r} cannot be read from the data set {name!r}, whose splits and their sizes are '
-      f'{sizes}: {error}'
+    raise ArgumentError(
+      f'split={split!r} cannot be read from the data set {name!r}, whose splits and their sizes '
+      f'are {sizes}: {error}'
     ) from error
   features = builder.info.features
   channels = features['image'].shape[-1]
@@ -119,9 +123,10 @@ def load(
 
 
 class TrainBatches:
-  """An endless iterator over shuffled batches, as `batches.TrainBatches`, from records.
+  """An endless iterator over shuffled batches of records.
 
-  Args and yields are those of `batches.TrainBatches`; images are random crops, flipped or not.
+  Arguments and batches are those of `batches.TrainBatches`. Each image is a random crop, flipped
+  from left to right with probability 1/2.
   """
 
   def __init__(
@@ -150,18 +155,25 @@ class TrainBatches:
     return batch
 
   def state(self) -> dict[str, int]:
-    """`{'step': n}`, where n is the number of the next batch; the same on every host."""
+    """Returns `{'step': n}`, where `n` is the number of the next batch. All hosts agree on it."""
     return {'step': self._step}
 
   def restore(self, state: dict[str, Any]) -> None:
-    """Continues from a state that `state` returned, here or on another host."""
+    """Continues from a state that `state` returned, on this host or another one.
+
+    Raises:
+      ArgumentError: `state` is not `{'step': n}`.
+    """
     self._step, self._iterator = step_of(state), None
 
 
 def evaluation_batches(
   records: Records, batch_size: int, *, process_index: int = 0, process_count: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Every record once, in order, as `batches.evaluation_batches`; images are centre crops."""
+  """Returns an iterator over all records once, in order.
+
+  Arguments and batches are those of `batches.evaluation_batches`. Each image is a centre crop.
+  """
   rows = rows_of(batch_size, process_index, process_count)
   count = -(-records.size // batch_size) * len(rows)
   numbers = grain.MapDataset.range(count).map(_EvaluationExample(records, batch_size, rows))
@@ -170,7 +182,7 @@ def evaluation_batches(
 
 @dataclasses.dataclass
 class _HostRows:
-  """Where row number i of this host stands among those of all hosts."""
+  """Translates the row numbers of this host to positions among the rows of all hosts."""
 
   records: Records
   batch_size: int
@@ -183,12 +195,12 @@ class _HostRows:
 
 @dataclasses.dataclass
 class _TrainExample(_HostRows):
-  """Makes row number i of this host; a class, because it is sent to the worker processes."""
+  """Makes one row of this host. A class, because Grain pickles it for its worker processes."""
 
   order: Order
   seed: int
 
-  def __call__(self, number: int) -> dict[str, np.ndarray]:
+  def __call__(self, number: int) -> dict[str, Any]:
     (epoch,), (index,) = self.order.locate(np.array([self.position(number)]))
     rng = np.random.default_rng((self.seed, int(epoch), int(index)))
     image, label = self.records.read(int(index), rng)
@@ -196,27 +208,41 @@ class _TrainExample(_HostRows):
 
 
 class _EvaluationExample(_HostRows):
-  """Makes row number i of this host; those past the end weigh nothing."""
+  """Makes one row of this host. Rows after the last record are padding of weight 0."""
 
-  def __call__(self, number: int) -> dict[str, np.ndarray]:
+  def __call__(self, number: int) -> dict[str, Any]:
     position = self.position(number)
     image, label = self.records.read(min(position, self.records.size - 1), None)
     weight = np.float32(position < self.records.size)
     return {'image': image, 'label': np.int32(label), 'weight': weight}
 
 
-def _batches(examples, rows, workers):
+def _batches(
+  examples: grain.MapDataset, rows: int, workers: int
+) -> Iterator[dict[str, np.ndarray]]:
+  """Returns an iterator that decodes ahead and stacks `rows` examples at a time."""
   options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=4 * rows)
   batches = examples.batch(rows).to_iter_dataset(options)
   if workers:
-    if not flags.FLAGS.is_parsed():  # Grain reads flags of its own, which no main may have parsed
+    # Grain reads absl flags. A program without absl's main has not parsed them.
+    if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()
     batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
   return iter(batches)
 
 
-def _random_box(rng, size):
-  """Returns `(left, top, right, bottom)` of a crop of random area and aspect ratio."""
+def random_box(rng: np.random.Generator, size: tuple[int, int]) -> Box:
+  """Returns the box of a crop with random area, aspect ratio and position.
+
+  After ten crops that do not fit, it is the largest square in the middle.
+
+  Args:
+    rng: the source of randomness.
+    size: `(width, height)` of the image, pixels.
+
+  References:
+    Szegedy et al. 2014, Going Deeper with Convolutions, https://arxiv.org/abs/1409.4842
+  """
   width, height = size
   for _ in range(10):
     area = width * height * rng.uniform(*_AREA)
@@ -228,23 +254,27 @@ def _random_box(rng, size):
   return _centre(size, 1.0)
 
 
-def _centre(size, shorter_side=_SHORTER_SIDE):
-  """Returns the box of a square in the middle."""
+def _centre(size: tuple[int, int], shorter_side: float = _SHORTER_SIDE) -> Box:
+  """Returns the box of the square in the middle. Its side is the shorter side / `shorter_side`."""
   side = min(size) / shorter_side
   left, top = ((n - side) / 2 for n in size)
   return left, top, left + side, top + side
 
 
-def _cut(image, box, resolution, mode):
-  """Decodes what is in `box`, scaled to `[resolution, resolution]`."""
+def _cut(image: Image.Image, box: Box, resolution: int, mode: str) -> np.ndarray:
+  """Decodes an image and scales the content of `box` to `[resolution, resolution]`."""
   width, height = image.size
   scale = max(min(box[2] - box[0], box[3] - box[1]) / resolution, 1.0)
-  # A JPEG can be decoded at an eighth to a half of its size, for a fraction of the work.
+  # JPEG can be decoded at 1/8, 1/4 or 1/2 of its size, for a fraction of the work.
   image.draft(mode, (math.ceil(width / scale), math.ceil(height / scale)))
-  box = [
+  left, top, right, bottom = (
     edge * now / before
     for edge, now, before in zip(box, image.size * 2, (width, height) * 2, strict=True)
-  ]
-  image = image.convert(mode)
-  cut = image.resize((resolution, resolution), Image.Resampling.BILINEAR, box, reducing_gap=3.0)
+  )
+  cut = image.convert(mode).resize(
+    (resolution, resolution),
+    Image.Resampling.BILINEAR,
+    (left, top, right, bottom),
+    reducing_gap=3.0,
+  )
   return np.asarray(cut, np.uint8)

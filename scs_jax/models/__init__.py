@@ -86,6 +86,8 @@ def _find(name: str) -> type[nnx.Module]:
   try:
     module = importlib.import_module(module_name)
   except ModuleNotFoundError as error:
+    if error.name is None or not f'{module_name}.'.startswith(f'{error.name}.'):
+      raise  # the module is there; what it imports is not
     raise ArgumentError(
       f'model.name={name!r}: the module {error.name!r} was not found. Run from the folder that '
       'holds it, or add that folder to PYTHONPATH'

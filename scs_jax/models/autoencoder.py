@@ -81,9 +81,7 @@ class Autoencoder(nnx.Module):
     self.code = make.layer(widths[-1], code, 3)
     up = (code, *reversed(widths))
     self.decoder = nnx.List([Upsampling(make, a, b, 3) for a, b in itertools.pairwise(up)])
-    self.pixels = nnx.Conv(
-      widths[0], input_shape[-1], (3,) * make.rank, **make.types, rngs=rngs
-    )
+    self.pixels = nnx.Conv(widths[0], input_shape[-1], (3,) * make.rank, **make.types, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns images `[batch, *spatial, channels]` for such images."""

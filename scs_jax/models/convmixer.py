@@ -43,12 +43,15 @@ class ConvMixer(nnx.Module):
       rngs: streams of random keys; 'params' is used.
     """
     make = Layers(options, len(input_shape) - 1, rngs)
-    gelu = {'activation': nnx.gelu}
-    self.patches = make.layer(input_shape[-1], width, patch, patch, padding='VALID', **gelu)
-    self.depthwise = nnx.List(
-      [make.layer(width, width, window, groups=width, **gelu) for _ in range(depth)]
+    self.patches = make.layer(
+      input_shape[-1], width, patch, patch, padding='VALID', activation=nnx.gelu
     )
-    self.pointwise = nnx.List([make.layer(width, width, 1, **gelu) for _ in range(depth)])
+    self.depthwise = nnx.List(
+      [make.layer(width, width, window, groups=width, activation=nnx.gelu) for _ in range(depth)]
+    )
+    self.pointwise = nnx.List(
+      [make.layer(width, width, 1, activation=nnx.gelu) for _ in range(depth)]
+    )
     self.head = make.head(width, num_classes)
 
   def __call__(self, x: jax.Array) -> jax.Array:

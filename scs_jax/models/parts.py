@@ -12,9 +12,9 @@ from flax import nnx
 
 from scs_jax.errors import check_known
 from scs_jax.layers import nnx as layers
+from scs_jax.ops.arguments import Padding
 
 VARIANTS = ('scs', 'conv')
-KEYS_PER_LAYER = 3  # kernel, p and q; or kernel, scale and bias of the twin
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -87,9 +87,10 @@ class MaxPool(nnx.Module):
 class Layers:
   """Makes the layers of one network.
 
-  The first weights of a layer depend on its place among the layers alone: each takes
-  `KEYS_PER_LAYER` keys from the stream, whatever its options are. Networks that differ in p, q or
-  the variant therefore start with the same kernels.
+  The first weights of a layer depend on its place among the layers alone: each takes three keys from
+  the stream, whatever its options are. SCS has them for kernel, p and q, the twin for its kernel and
+  for scale and bias of BatchNorm. Networks that differ in p, q or the variant therefore start with
+  the same kernels.
 
   Attributes:
     options: what all layers share.
@@ -113,7 +114,7 @@ class Layers:
     strides: int = 1,
     *,
     groups: int = 1,
-    padding: str | int = 'SAME',
+    padding: Padding = 'SAME',
     activation: Activation | None = nnx.relu,
     **own,
   ) -> nnx.Module:
@@ -131,25 +132,27 @@ class Layers:
     """
     shape = {'strides': strides, 'padding': padding, 'feature_group_count': groups}
     place = (in_features, features, (window,) * self.rank)
-    o, rngs = self.options, self._own_keys()
+    o = self.options
     if o.variant == 'conv':
-      return ConvBlock(*place, **shape, **self.types, activation=activation, rngs=rngs)
+      return ConvBlock(*place, **shape, **self.types, activation=activation, rngs=self.rngs)
     shared = {
       'output': o.output, 'p_mode': o.p_mode, 'p_init': o.p_init, 'q_mode': o.q_mode,
       'q_init': o.q_init, 'kernel_q': o.kernel_q, 'scale_init': o.scale_init,
     }  # fmt: skip
     return layers.SharpenedCosineSimilarity(
-      *place, **shape, **self.types, **{**shared, **own}, rngs=rngs
+      *place, **shape, **self.types, **{**shared, **own}, rngs=self.rngs
     )
 
   def dense(self, in_features: int, features: int) -> nnx.Module:
     """Returns a layer that sees one position: SCS with a window of 1, or the twin's Linear."""
     if self.options.variant == 'scs':
       return self.layer(in_features, features, 1)
-    return nnx.Linear(in_features, features, **self.types, rngs=self._own_keys())
+    layer = nnx.Linear(in_features, features, **self.types, rngs=self.rngs)
+    self.rngs.params()  # the third key of a layer, beside those of kernel and bias
+    return layer
 
   def pool(
-    self, window: int, strides: int | None = None, padding: str | int = 'SAME'
+    self, window: int, strides: int | None = None, padding: str = 'SAME'
   ) -> layers.AbsMaxPool | MaxPool:
     """Returns an absolute max pool, or the twin's max pool; `strides=None` means the window."""
     step = window if strides is None else strides
@@ -164,14 +167,7 @@ class Layers:
     """Returns the twin's LayerNorm; None for SCS, which needs no normalisation."""
     if self.options.variant == 'scs':
       return None
-    return nnx.LayerNorm(features, **self.types, rngs=nnx.clone(self.rngs))
-
-  def _own_keys(self) -> nnx.Rngs:
-    """Takes the keys of one layer from the stream and returns a stream that begins with them."""
-    own = nnx.clone(self.rngs)
-    for _ in range(KEYS_PER_LAYER):
-      self.rngs.params()
-    return own
+    return nnx.LayerNorm(features, **self.types, rngs=nnx.Rngs(0))  # its first weights are constant
 
 
 def sum_of_paths(variant: str, x: jax.Array, y: jax.Array) -> jax.Array:

@@ -152,7 +152,9 @@ def _shape_again(layer, shape):
   """Returns the shape of the output for an input of `shape`; the channels must be the layer's own."""
   layer = getattr(layer, 'conv', layer)
   if shape[-1] != layer.in_features:
-    raise ArgumentError(f'the layer takes {layer.in_features} channels and would be given {shape[-1]}')
+    raise ArgumentError(
+      f'the layer takes {layer.in_features} channels and would be given {shape[-1]}'
+    )
   return _output_shape(layer, shape)
 
 

@@ -3,8 +3,8 @@
 import os
 
 from flax import nnx
-from ml_collections import ConfigDict
 
+from scs_jax.train.config import Config
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.loop import run
 from scs_jax.train.resources import NonFiniteError
@@ -25,13 +25,13 @@ __all__ = [
 ]
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, float]:
+def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, float]:
   """Trains as `config` says: `run(Experiment(config), workdir)`, the name of version 0.1.0."""
   return run(Experiment(config), workdir)
 
 
 def trained_model(
-  config: ConfigDict, workdir: str | os.PathLike, step: int | None = None
+  config: Config, workdir: str | os.PathLike, step: int | None = None
 ) -> nnx.Module:
   """Returns `load(workdir, step)` if it is a run of `config`: the name of version 0.1.0.
 

@@ -30,8 +30,11 @@ MAY_CHANGE = (
 )
 ON_SAVE_ERROR = ('stop', 'continue')
 
+# A ConfigDict. It checks the types of its values when they are set; type checkers cannot.
+Config = Any
 
-def default(model: str = 'scs_net') -> ConfigDict:
+
+def default(model: str = 'scs_net') -> Config:
   """Returns a config with every key there is.
 
   Args:
@@ -41,7 +44,7 @@ def default(model: str = 'scs_net') -> ConfigDict:
   Raises:
     ArgumentError: the model is unknown.
   """
-  config = ConfigDict()
+  config: Config = ConfigDict()
   # Of first weights, order of examples, augmentation and dropout. An integer, at least 0.
   config.seed = 0
 
@@ -118,7 +121,7 @@ def default(model: str = 'scs_net') -> ConfigDict:
   return config
 
 
-def get_config(path: str) -> ConfigDict:
+def get_config(path: str) -> Config:
   """Returns the config that a workdir keeps as `config.json`: `--config=WORKDIR/config.json`.
 
   Raises:
@@ -131,7 +134,7 @@ def get_config(path: str) -> ConfigDict:
   return from_dict(values, path)
 
 
-def from_dict(values: Mapping[str, Any], source: str) -> ConfigDict:
+def from_dict(values: Mapping[str, Any], source: str) -> Config:
   """Returns the config that `values` describe, with the defaults of keys they do not have.
 
   Args:
@@ -151,12 +154,12 @@ def from_dict(values: Mapping[str, Any], source: str) -> ConfigDict:
   return config
 
 
-def to_json(config: ConfigDict) -> str:
+def to_json(config: Config) -> str:
   """Returns the JSON that a workdir keeps."""
   return config.to_json_best_effort(indent=2)
 
 
-def check(config: ConfigDict) -> None:
+def check(config: Config) -> None:
   """Checks the values that no other component validates.
 
   Raises:

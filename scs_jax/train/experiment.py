@@ -1,7 +1,7 @@
 """An experiment: a config, built. The only place where a config becomes data, model and steps."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from scs_jax import data, models
 from scs_jax.data import augment
 from scs_jax.train import config as configuration
 from scs_jax.train import losses, metrics, optim, sharding, steps
+from scs_jax.train.config import Config
 from scs_jax.train.steps import State
 
 
@@ -50,7 +50,7 @@ class Experiment:
 
   def __init__(
     self,
-    config: ConfigDict,
+    config: Config,
     *,
     train_set: data.Examples | None = None,
     eval_set: data.Examples | None = None,
@@ -87,8 +87,8 @@ class Experiment:
     settings = {name: self.config.data[name] for name in ('data_dir', 'resolution', 'workers')}
     return data.load(self.config.data.name, split, **settings)
 
-  def train_batches(self) -> Iterator[dict[str, Any]]:
-    """Returns the endless iterator over this host's rows of training batches."""
+  def train_batches(self) -> Any:
+    """Returns the endless iterator over this host's rows: `data.batches.TrainBatches`."""
     return data.train_batches(
       self.train_set, self.config.batch_size, seed=self.config.seed, **_host()
     )
@@ -213,7 +213,7 @@ class Experiment:
     )
 
     def evaluate(params: Any, statistics: Any) -> dict[str, float]:
-      sums = None
+      sums: Any = None
       for rows in data.evaluation_batches(self.eval_set, batch_size, **_host()):
         more = step(params, statistics, sharding.to_global(mesh, rows))
         sums = more if sums is None else jax.tree.map(jnp.add, sums, more)

@@ -10,7 +10,7 @@ import optax
 
 from scs_jax.errors import ArgumentError, check_known
 
-Schedule = Callable[[jax.Array], jax.Array]
+Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
 # Of the steps, as the SCS gallery had it. Momentum turns there too.
 ONE_CYCLE_WARMUP = 0.3
 COSINE_WARMUP = 0.05
@@ -160,7 +160,7 @@ def group_of(path: tuple) -> str:
   'p' and 'q' are those of the SCS layers, 'kernel' is what weight decay applies to, and 'other'
   are biases and normalisation.
   """
-  name = getattr(path[-1], 'key', None)
+  name = str(getattr(path[-1], 'key', ''))
   return {'raw_p': 'p', 'raw_q': 'q', 'kernel': 'kernel'}.get(name, 'other')
 
 

@@ -85,7 +85,7 @@ class Resources:
       self.rate.count(self.experiment.config.batch_size)
     if step % self.experiment.config.log_every_steps == 0:
       check_present(self.path)
-      learning_rate = float(self.experiment.learning_rate(step - 1))
+      learning_rate = np.asarray(self.experiment.learning_rate(step - 1)).item()
       self.log.write(step, {**seen, 'train/learning_rate': learning_rate})
 
   def save(self, step: int, state: State, values: dict[str, float]) -> None:
@@ -145,9 +145,7 @@ def opened(
     if saved:
       batches.restore(saved['iterator'])
     in_parts = is_bucket(path)
-    with MetricLog(
-      path, start=start, total_steps=experiment.total_steps, in_parts=in_parts
-    ) as log:
+    with MetricLog(path, start=start, total_steps=experiment.total_steps, in_parts=in_parts) as log:
       for step, reason in checkpoints.skipped.items():
         log.say(f'checkpoint of step {step} is damaged and was set aside: {reason}')
       resources = Resources(

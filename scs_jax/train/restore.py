@@ -7,12 +7,12 @@ import jax
 import numpy as np
 from etils import epath
 from flax import nnx
-from ml_collections import ConfigDict
 
 from scs_jax import data, pictures
 from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
 from scs_jax.train import sharding
+from scs_jax.train.config import Config
 from scs_jax.train.experiment import Experiment
 from scs_jax.workdir import (
   CheckpointError,
@@ -100,7 +100,7 @@ def weights(
 
 
 def evaluate_checkpoint(
-  config: ConfigDict,
+  config: Config,
   workdir: str | os.PathLike,
   step: int | None = None,
   *,
@@ -131,7 +131,7 @@ def evaluate_checkpoint(
 
 
 def draw_checkpoint(
-  config: ConfigDict, workdir: str | os.PathLike, step: int | None = None
+  config: Config, workdir: str | os.PathLike, step: int | None = None
 ) -> epath.Path:
   """Draws the kernels of a checkpoint and their responses to one image of the evaluation set.
 
@@ -153,7 +153,7 @@ def draw_checkpoint(
   return pictures_folder
 
 
-def check_config(config: ConfigDict, workdir: str | os.PathLike) -> None:
+def check_config(config: Config, workdir: str | os.PathLike) -> None:
   """Raises ArgumentError unless `workdir` holds a run of this config."""
   defaults = configuration.to_json(configuration.default(config.model.name))
   path = _existing(workdir)

@@ -1,0 +1,54 @@
+"""The examples of CONTRIBUTING.md, typed into an empty folder."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+BLOCKS = dict(
+  zip(
+    ('model', 'config', 'data', 'experiment'),
+    re.findall(r'```python\n(.*?)```', (ROOT / 'CONTRIBUTING.md').read_text(), re.DOTALL),
+    strict=True,
+  )
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  (tmp_path / 'my_nets.py').write_text(BLOCKS['model'])
+  (tmp_path / 'my_config.py').write_text(BLOCKS['config'])
+  (tmp_path / 'my_data.py').write_text(BLOCKS['data'])
+  rng = np.random.default_rng(0)
+  for split, size in (('train', 64), ('test', 20)):
+    images = rng.integers(0, 256, (size, 8, 8, 1)).astype(np.uint8)
+    np.savez(tmp_path / f'{split}.npz', images=images, labels=np.arange(size, dtype=np.int32) % 2)
+  return tmp_path
+
+
+def python(folder, *words):
+  environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+  result = subprocess.run(
+    [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
+  )
+  assert result.returncode == 0, result.stderr
+  return result.stdout
+
+
+def test_a_model_a_config_and_a_data_set_of_ones_own_train_from_their_folder(folder):
+  said = python(
+    folder, '-m', 'scs_jax.main', '--config=my_config.py', f'--workdir={folder}/run',
+    '--config.data.name=my_data:load', '--config.model.width=6', '--config.batch_size=32',
+    '--config.total_epochs=1', '--config.log_every_steps=1',
+  )  # fmt: skip
+  assert 'my_nets:MyNet on my_data:load' in said
+  assert 'starting of 2 steps' in said
+  assert 'accuracy' in said.splitlines()[-2]
+  assert said.splitlines()[-1] == 'no pictures: MyNet has no attribute first_layer'
+  loaded = "import scs_jax; print(scs_jax.load('run').layer.out_features)"
+  assert python(folder, '-c', loaded).strip() == '6'
