@@ -1,8 +1,12 @@
-"""Trains a config and keeps what came of it: what the experiments that train networks share."""
+"""Trains a config and keeps the result: what all experiments that train share.
 
-import ast
+Results are lines of JSON: a key that says what was measured, the values, and their origin (commit,
+machine, versions). A key may stand in several lines of a file; `newest` picks the last one.
+"""
+
 import dataclasses
 import datetime
+import difflib
 import fcntl
 import json
 import os
@@ -15,64 +19,148 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
+import jax
+from ml_collections import ConfigDict
+
+from scs_jax import train
+from scs_jax.errors import ArgumentError
+from scs_jax.train import Experiment, sharding
+from scs_jax.train.config import default
+from scs_jax.workdir import folder
+
 ROOT = pathlib.Path(__file__).parent.parent
+
+
+# ----------------------------------------------------------------------------------------- Runs
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-  """One run: a config file with its argument, what is changed in it, and a seed."""
+  """One run.
 
-  config: str  # 'configs/gallery.py:mnist_smoke'
+  Attributes:
+    config: a config file with its argument, e.g. 'configs/gallery.py:mnist_smoke'.
+    seed: of the run.
+    changes: values that differ from the config file, by dotted key.
+  """
+
+  config: str
   seed: int
-  changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # by dotted key
+  changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-  def load(self):
-    """Returns the whole config."""
+  def load(self) -> ConfigDict:
+    """Returns the whole config.
+
+    Raises:
+      ArgumentError: there is no such file, or a change has an unknown key or a wrong type.
+    """
     file, _, argument = self.config.partition(':')
+    if not (ROOT / file).is_file():
+      raise ArgumentError(f'the config file {file!r} does not exist')
+    if 'seed' in self.changes:
+      raise ArgumentError('seed cannot be changed: every trial has its own (--seeds)')
     get_config = runpy.run_path(str(ROOT / file))['get_config']
     config = get_config(argument) if argument else get_config()
-    with config.ignore_type():  # 0.5 epochs where the file says 100
-      config.update_from_flattened_dict({**self.changes, 'seed': self.seed})
+    apply_changes(config, {**self.changes, 'seed': self.seed})
     return config
 
 
-def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
-  """Trains, or goes on where `workdir` stopped; returns what is worth keeping.
+def apply_changes(config: ConfigDict, changes: Mapping[str, Any]) -> None:
+  """Sets values of a config.
+
+  Args:
+    config: is changed in place.
+    changes: values by dotted key, e.g. 'optimizer.schedule.peak_learning_rate'. An integer is
+      accepted as a float, a list as a tuple, and None where the key has no value by default.
 
   Raises:
-    SystemExit: the run was stopped by a signal before its last step: there is no result yet.
+    ArgumentError: a key is unknown, or a value has another type than its key.
   """
-  from scs_jax.train import sharding
+  with_defaults = default(config.model.name)
+  known = _leaves(config)
+  for key, value in changes.items():
+    if key not in known:
+      raise ArgumentError(f'the config has no key {key!r}; the nearest is {_nearest(key, known)!r}')
+    declared = _leaves(with_defaults).get(key, known[key])
+    value = _converted(key, value, *declared)
+    with config.ignore_type():  # some config files have an integer where the default is a float
+      config.update_from_flattened_dict({key: value})
 
+
+def _leaves(config: ConfigDict, prefix: str = '') -> dict[str, tuple[type, Any]]:
+  """Returns the type and the value of every key, by dotted key."""
+  leaves = {}
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      leaves |= _leaves(value, f'{prefix}{name}.')
+    else:
+      leaves[f'{prefix}{name}'] = (config.get_type(name), value)
+  return leaves
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+  last = key.split('.')[-1]
+  same_name = [name for name in known if name.split('.')[-1] == last]
+  return difflib.get_close_matches(key, same_name or known, n=1, cutoff=0.0)[0]
+
+
+def _converted(key: str, value: Any, wanted: type, usual: Any) -> Any:
+  """Returns `value` in the type that its key must have; raises ArgumentError if it cannot be."""
+  if wanted in (object, type(None)) or (value is None and usual is None):
+    return value
+  if type(value) is wanted and wanted is not tuple:
+    return value
+  if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if wanted is tuple and isinstance(value, list | tuple):
+    return _with_tuples(value)
+  given = type(value).__name__
+  raise ArgumentError(f'{key}={value!r} has type {given}; it must be of type {wanted.__name__}')
+
+
+def _with_tuples(value: Any) -> Any:
+  return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
+  """Trains, or resumes the run in `workdir`, and returns `result`.
+
+  Raises:
+    SystemExit: a signal stopped the run before its last step, so it has no result yet.
+    scs_jax.train.NonFiniteError: the training diverged.
+  """
   config = trial.load()
   sharding.use_cpu_cores(config.batch_size)
-
-  from scs_jax import train
-
-  train.train_and_evaluate(config, str(workdir))
-  return result(trial, config, workdir)
+  experiment = Experiment(config)
+  train.run(experiment, str(workdir))
+  return result(trial, experiment, workdir)
 
 
-def result(trial: Trial, config, workdir: pathlib.Path) -> dict[str, Any]:
-  """Returns what is worth keeping of the run of `trial` in `workdir`.
+def result(trial: Trial, experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns the result of the finished run in `workdir`.
+
+  Args:
+    trial: what was run.
+    experiment: that of `trial`.
+    workdir: the run's folder; its `metrics.jsonl` is read.
 
   Raises:
-    SystemExit: it was stopped before its last step: there is no result yet.
+    SystemExit: the run was stopped before its last step, so it has no result yet.
   """
+  config = experiment.config
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   evaluations = [row for row in rows if 'val/accuracy' in row]
-  images = len(_examples(config, config.data.train_split).labels)
   reached = evaluations[-1]['step'] if evaluations else 0
-  if reached < int(config.total_epochs * images / config.batch_size):
-    raise SystemExit(f'{workdir}: stopped before its end; the same command goes on')
+  if reached < experiment.total_steps:
+    raise SystemExit(f'{workdir}: stopped before its end; run the same command again to resume')
   rate = statistics.median(
-    e['train/images_per_second'] for e in evaluations if 'train/images_per_second' in e
+    row['train/images_per_second'] for row in evaluations if 'train/images_per_second' in row
   )
   return {
     **dataclasses.asdict(trial),
     'accuracy': evaluations[-1]['val/accuracy'],
     'evaluated_on': f'{config.data.name} {config.data.eval_split}',
-    'parameters': parameters(config),
+    'parameters': parameters(experiment),
     'epochs': config.total_epochs,
     'images_per_second': round(rate),
     'training_seconds': round(reached * config.batch_size / rate),
@@ -80,47 +168,22 @@ def result(trial: Trial, config, workdir: pathlib.Path) -> dict[str, Any]:
   }
 
 
-def seeds(first: int, end: int) -> range:
-  """Returns the seeds from --first_seed up to --seeds, exclusive.
-
-  Raises:
-    ValueError: there is none.
-  """
-  if first < 0:
-    raise ValueError(f'--first_seed={first}: seeds begin at 0')
-  if end <= first:
-    raise ValueError(
-      f'--first_seed={first} and --seeds={end}: no seed is from {first} on and below {end}; '
-      f'--seeds is where to end, so for one seed it is {first + 1}'
-    )
-  return range(first, end)
+def parameters(experiment: Experiment) -> int:
+  """Returns the number of learned numbers of the network: kernels, p, q, scales and head."""
+  return sum(leaf.size for leaf in jax.tree.leaves(experiment.weight_shapes[0]))
 
 
-def parse_change(text: str) -> tuple[str, Any]:
-  """Returns the key and the value of a --change=KEY=VALUE: a Python literal, or else a word.
-
-  Raises:
-    ValueError: it has no '='.
-  """
-  key, equals, value = text.partition('=')
-  if not equals:
-    raise ValueError(f'--change={text}: it must be KEY=VALUE')
-  try:
-    return key, ast.literal_eval(value)
-  except (SyntaxError, ValueError):  # a word, such as shared
-    return key, value
+# ------------------------------------------------------------------------------------- Results
 
 
 def results_file(given: str | None, workdir: str, name: str = 'results.jsonl') -> pathlib.Path:
   """Returns the file that gets the results: `given`, or else `name` in `workdir`.
 
-  So that a command trains wherever it is typed. What is in the tables was run with `given`, beside them.
+  A command can thus be tried without changing the results in the clone.
 
   Raises:
-    ValueError: `workdir` is empty.
+    ArgumentError: `workdir` is empty.
   """
-  from scs_jax.workdir.claim import folder
-
   home = folder(workdir)
   return pathlib.Path(given or home / name)
 
@@ -128,46 +191,86 @@ def results_file(given: str | None, workdir: str, name: str = 'results.jsonl') -
 def add_missing(
   results: pathlib.Path, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]
 ) -> None:
-  """Adds a line of `key`, `make()` and their origin, unless one with all of `key` is there already.
+  """Measures and adds a line, unless the file has a line with this key.
 
-  Two processes may share a file. What both of them made is there once.
+  Several processes may share a file. If two of them measure the same key, the first line is kept.
+
+  Args:
+    results: the file; it is made if it does not exist.
+    key: what is measured.
+    make: measures it, and returns the values.
+
+  Raises:
+    ArgumentError: a line of the file is not JSON.
   """
   if with_key(read(results), key):
-    print(f'in {results} already: {key}', flush=True)
+    print(f'{results} already has {dict(key)}', flush=True)
     return
-  begun = commit()  # of what is about to run: there may be another one when it ends
+  begun = commit()  # before `make`: a new commit may come while it runs
   line = {**key, **make(), 'commit': begun, **_machine()}
+  if _write(results, line, unless=key):
+    print(f'added to {results}: {line}', flush=True)
+  else:
+    print(f'another process has already added {dict(key)} to {results}', flush=True)
+
+
+def append(results: pathlib.Path, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+  """Adds a line of key, values and their origin, even if the file has this key."""
+  _write(results, {**key, **values, **origin()})
+
+
+def _write(
+  results: pathlib.Path, line: Mapping[str, Any], unless: Mapping[str, Any] | None = None
+) -> bool:
+  """Appends a line under a lock, unless the file has the key `unless`; returns whether it did."""
   results.parent.mkdir(parents=True, exist_ok=True)
   with results.open('a') as file:
     fcntl.flock(file, fcntl.LOCK_EX)
-    there = with_key(read(results), key)
-    if not there:
-      file.write(json.dumps(line) + '\n')
-  print(f'{"another process was first in" if there else "added to"} {results}: {line}', flush=True)
+    if unless is not None and with_key(read(results), unless):
+      return False
+    file.write(json.dumps(line) + '\n')
+  return True
 
 
-def parameters(config) -> int:
-  """Returns the number of learned numbers of the config's network, all of them."""
-  import jax
-  from flax import nnx
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns all lines of a file of results; none if it does not exist.
 
-  from scs_jax import models
+  Raises:
+    ArgumentError: a line is not JSON, for example because a full disk cut it off.
+  """
+  lines = []
+  for number, text in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+    try:
+      lines.append(json.loads(text))
+    except json.JSONDecodeError as error:
+      raise ArgumentError(
+        f'{path}, line {number}, is not JSON: {error}. Remove the line, and run the command that '
+        'made it again'
+      ) from error
+  return lines
 
-  data = _examples(config, config.data.eval_split)
-  sizes = {'input_shape': data.images.shape[1:], 'num_classes': data.num_classes}
-  build = lambda: models.build(**config.model.to_dict(), **sizes, rngs=nnx.Rngs(0))
-  params = nnx.state(nnx.eval_shape(build), nnx.Param)
-  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+def with_key(lines: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Returns the lines that have all of `key`."""
+  key = json.loads(json.dumps(key))  # in a line, tuples are lists
+  return [dict(line) for line in lines if key.items() <= line.items()]
 
 
-def _examples(config, split: str):
-  from scs_jax import data
+def newest(lines: Iterable[Mapping[str, Any]], *names: str) -> list[dict[str, Any]]:
+  """Returns the last line for each value of the keys `names`, in the order of the first ones."""
+  last: dict[str, Mapping[str, Any]] = {}
+  for line in lines:
+    last[json.dumps([line[name] for name in names])] = line
+  return [dict(line) for line in last.values()]
 
-  return data.load(config.data.name, split, data_dir=config.data.data_dir)
+
+def origin() -> dict[str, Any]:
+  """Returns the commit, the machine and the versions of a result."""
+  return {'commit': commit(), **_machine()}
 
 
 def commit() -> str:
-  """Returns the commit of the code, with a '+' if any of it was changed since."""
+  """Returns the commit of the code, with a '+' if tracked code was changed since."""
   git = lambda *words: subprocess.run(
     ['git', *words], capture_output=True, text=True, cwd=ROOT
   ).stdout.strip()
@@ -176,14 +279,7 @@ def commit() -> str:
   return git('rev-parse', '--short', 'HEAD') + ('+' if changed else '')
 
 
-def origin() -> dict[str, Any]:
-  """Returns the commit, the machine and the versions that a result is from."""
-  return {'commit': commit(), **_machine()}
-
-
 def _machine() -> dict[str, Any]:
-  import jax  # late, because `run` sets the devices first
-
   device = jax.devices()[0]
   chips = '' if device.platform == 'cpu' else f'{jax.device_count()} {device.device_kind}, '
   return {
@@ -195,41 +291,30 @@ def _machine() -> dict[str, Any]:
   }
 
 
-def read(results: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns all lines.
-
-  Raises:
-    ValueError: one of them is not JSON, as when a full disk cut it off.
-  """
-  lines = results.read_text().splitlines() if results.exists() else []
-  for number, line in enumerate(lines):
-    try:
-      lines[number] = json.loads(line)
-    except json.JSONDecodeError as error:
-      raise ValueError(
-        f'{results}, line {number + 1}, is not JSON: {error}. Remove it, and run again what it held'
-      ) from error
-  return lines
-
-
-def with_key(results: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Returns the lines that have all of `key`."""
-  key = json.loads(json.dumps(key))  # as a line gives it back, with lists for tuples
-  return [line for line in results if key.items() <= line.items()]
+# ------------------------------------------------------------------------------------- READMEs
 
 
 def percent(shares: Iterable[float], digits: int = 1) -> str:
-  """Returns mean and standard deviation, '88.0 ± 0.2 %', of shares from 0 to 1; of one, no spread."""
+  """Returns mean and standard deviation of shares from 0 to 1 as text.
+
+  Example:
+    >>> percent([0.878, 0.882]), percent([0.88])
+    ('88.0 ± 0.3 %', '88.0 %')
+  """
   values = [100 * share for share in shares]
   spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
   return f'{statistics.mean(values):.{digits}f}{spread} %'
 
 
 def write_between(readme: pathlib.Path, mark: str, text: str) -> None:
-  """Replaces what stands between `<!-- mark -->` and `<!-- end of mark -->` in a README."""
+  """Replaces the text between `<!-- mark -->` and `<!-- end of mark -->` in a README.
+
+  Raises:
+    ArgumentError: the README lacks one of them.
+  """
   begin, end = f'<!-- {mark} -->', f'<!-- end of {mark} -->'
   whole = readme.read_text()
   if begin not in whole or end not in whole:
-    raise ValueError(f'{readme} lacks {begin} or {end}')
+    raise ArgumentError(f'{readme} lacks {begin} or {end}')
   head, rest = whole.split(begin)
   readme.write_text(f'{head}{begin}\n{text}\n{end}{rest.split(end)[1]}')
