@@ -8,6 +8,7 @@ from each. Run the same command again to resume.
 
 import functools
 import pathlib
+from typing import Any
 
 import numpy as np
 from absl import flags as absl_flags
@@ -48,7 +49,7 @@ def course(p_init: float) -> dict:
   steps = sorted(int(p.name) for p in (folder / 'checkpoints').iterdir() if p.name.isdecimal())
   levels = []
   for step in steps:
-    model = train.load(folder, step)
+    model: Any = train.load(folder, step)
     levels.append([np.asarray(level.p).tolist() for level in model.levels if hasattr(level, 'p')])
   return {'steps': steps, 'p': levels, 'accuracy': result['accuracy']}
 

@@ -1,7 +1,7 @@
 """The network on which the claims are tested: one argument for each claim about SCS."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +132,8 @@ class SoftCosine(scs_jax.nnx.SharpenedCosineSimilarity):
   def __call__(self, x: jax.Array) -> jax.Array:
     kernel = self.kernel[...]
     mixing = jnp.kron(jnp.eye(math.prod(kernel.shape[:2])), self.mixing[...])
-    y = scs_jax.soft_cosine_similarity(x, kernel, mixing, self.p, self.q, strides=self.strides)
+    strides = cast(int, self.strides)
+    y = scs_jax.soft_cosine_similarity(x, kernel, mixing, self.p, self.q, strides=strides)
     return y if self.scale_init is None else y * self.scale[...]
 
 
@@ -141,8 +142,9 @@ class InsideRoot(scs_jax.nnx.SharpenedCosineSimilarity):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     kernel, (p, q) = self.kernel[...], (self.p, self.q)
+    strides = (cast(int, self.strides),) * 2
     slide = lambda x, kernel: lax.conv_general_dilated(
-      x, kernel, (self.strides,) * 2, 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+      x, kernel, strides, 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
     squares = slide(jnp.square(x).sum(-1, keepdims=True), jnp.ones((*kernel.shape[:2], 1, 1)))
     length = jnp.sqrt(jnp.square(kernel).sum((0, 1, 2)))

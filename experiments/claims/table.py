@@ -1,4 +1,6 @@
-"""Rewrites the tables and the pictures of README.md: python -m experiments.claims.table.
+"""Rewrites tables and pictures of README.md, robustness.md and exponents.md.
+
+python -m experiments.claims.table
 
 Each variant is compared with its base on the same seeds: the mean of the differences and its 95 %
 confidence interval, by Student's t.
@@ -19,7 +21,6 @@ from experiments.claims.variants import SETS, changes, comparisons
 from experiments.results import percent, read, with_key, write_between
 
 HERE = pathlib.Path(__file__).parent
-README = HERE / 'README.md'
 HEADER = """\
 | variant | accuracy | n | difference to its base | 95 % interval |
 |---|---|---|---|---|"""
@@ -30,17 +31,18 @@ Lines = Sequence[dict]  # of a results file
 def main() -> None:
   claims = read(HERE / 'results.jsonl')
   for data in SETS:
-    write_between(README, data, of_claims(claims, data))
+    write_between(HERE / 'README.md', data, of_claims(claims, data))
   attacked = read(HERE / 'robustness.jsonl')
   for data, against in {(line['data'], line['against']): None for line in attacked}:
     lines = with_key(attacked, {'data': data, 'against': against})
-    write_between(README, f'robustness of {data} against {against}', of_robustness(lines))
+    mark = f'robustness of {data} against {against}'
+    write_between(HERE / 'robustness.md', mark, of_robustness(lines))
     other = re.sub(r'\W+', '_', against)
     draw_robustness(lines, HERE / f'robustness_{data}_{other}.png')
   courses = read(HERE / 'exponents.jsonl')
   for data in {line['data']: None for line in courses}:
     lines = with_key(courses, {'data': data})
-    write_between(README, f'exponents of {data}', of_exponents(lines))
+    write_between(HERE / 'exponents.md', f'exponents of {data}', of_exponents(lines))
     draw_exponents(lines, HERE / f'exponents_{data}.png')
 
 
@@ -150,9 +152,7 @@ def draw_exponents(lines: Lines, path: pathlib.Path) -> None:
       first = [line['p_init']] * len(line['p'][0][i])
       p = np.array([first] + [levels[i] for levels in line['p']])
       axes.plot(steps, p, color=f'C{n}', linewidth=0.4)
-      axes.plot(
-        steps, np.median(p, 1), color=f'C{n}', linewidth=2, label=f'from {line["p_init"]}'
-      )
+      axes.plot(steps, np.median(p, 1), color=f'C{n}', linewidth=2, label=f'from {line["p_init"]}')
     axes.set(title=f'layer {i + 1}', xlabel='steps')
   panels[0].set_ylabel('p')
   handles, labels = panels[-1].get_legend_handles_labels()

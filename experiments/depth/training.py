@@ -57,11 +57,12 @@ def outcome(name: str, seed: int = 0) -> dict[str, Any]:
   """Trains a case.
 
   Returns:
-    'losses' of all steps, 'p', the smallest and the largest at the end, and 'measured': by step, the
-    'activations' and 'gradients' of every layer.
+    'losses' of all steps; 'p', the smallest and the largest at the end; and 'measured': by step,
+    the 'activations' and 'gradients' of every layer.
   """
   images, labels = _examples()
-  p, *case = CASES[name]
+  p, *rest = CASES[name]
+  case = tuple(rest)
   keys = jax.random.split(jax.random.key(seed))
   weights = draw_weights(keys[0], images.shape[-1], p)
   features = (images.shape[1] // POOLED) ** 2 * WIDTH
@@ -99,7 +100,7 @@ def halved(images: np.ndarray) -> jax.Array:
 @jax.jit
 def step(
   weights: Weights, state: Any, images: jax.Array, labels: jax.Array, case: Case
-) -> tuple[Weights, Any, jax.Array]:
+) -> tuple[Any, Any, jax.Array]:
   """Returns new weights, the optimizer's new state and the loss."""
   zeros = no_perturbations(images)
   (loss, _), gradients = jax.value_and_grad(loss_of, has_aux=True)(
