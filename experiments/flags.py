@@ -25,8 +25,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     sys.exit(f'error: {error}')
 
 
-def workdir(required: bool = True) -> flags.FlagHolder[str | None]:
-  """Defines `--workdir`: a folder for the runs."""
+def workdir(required: bool = True) -> flags.FlagHolder[Any]:
+  """Defines `--workdir`: a folder for the runs. The value is a string, or None if not required."""
   return _define('workdir', flags.ArgumentParser(), None, 'Gets a folder for each run.', required)
 
 
@@ -36,8 +36,8 @@ def results() -> flags.FlagHolder[str | None]:
   return _define('results', flags.ArgumentParser(), None, text)
 
 
-def seeds(default: str | Sequence[int] | None) -> flags.FlagHolder[tuple[int, ...] | None]:
-  """Defines `--seeds`: the seeds to run. The value is a tuple of integers.
+def seeds(default: str | Sequence[int] | None) -> flags.FlagHolder[Any]:
+  """Defines `--seeds`: the seeds to run. The value is a tuple of integers, or None by default.
 
   Args:
     default: as typed, e.g. '0-4', or a sequence of integers. None lets the command decide.
@@ -45,7 +45,7 @@ def seeds(default: str | Sequence[int] | None) -> flags.FlagHolder[tuple[int, ..
   return _define('seeds', _Seeds(), default, 'Seeds to run, such as 0-4 or 0,2.')
 
 
-def changes() -> flags.FlagHolder[dict[str, Any]]:
+def changes() -> flags.FlagHolder[Any]:
   """Defines `--change=KEY=VALUE`, which may be repeated. The value is a dict.
 
   A value is a Python literal or a word. `results.apply_changes` checks key and type.
@@ -104,5 +104,5 @@ class _Repeated(flags.Flag):
   """A flag whose dicts are merged."""
 
   def parse(self, argument: Any) -> None:
-    before = self.value if self.present else {}
+    before: dict[str, Any] = (self.value or {}) if self.present else {}
     super().parse({**before, **(self._parse(argument) or {})})

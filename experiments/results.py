@@ -48,8 +48,8 @@ class Trial:
   seed: int
   changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-  def load(self) -> ConfigDict:
-    """Returns the whole config.
+  def load(self) -> Any:
+    """Returns the whole config, a `ConfigDict`, whose values have no static types.
 
     Raises:
       ArgumentError: there is no such file, or a change has an unknown key or a wrong type.
@@ -76,7 +76,8 @@ def apply_changes(config: ConfigDict, changes: Mapping[str, Any]) -> None:
   Raises:
     ArgumentError: a key is unknown, or a value has another type than its key.
   """
-  with_defaults = default(config.model.name)
+  model: Any = config.model
+  with_defaults = default(model.name)
   known = _leaves(config)
   for key, value in changes.items():
     if key not in known:
@@ -147,7 +148,7 @@ def result(trial: Trial, experiment: Experiment, workdir: pathlib.Path) -> dict[
   Raises:
     SystemExit: the run was stopped before its last step, so it has no result yet.
   """
-  config = experiment.config
+  config: Any = experiment.config
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   evaluations = [row for row in rows if 'val/accuracy' in row]
   reached = evaluations[-1]['step'] if evaluations else 0

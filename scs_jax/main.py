@@ -49,14 +49,15 @@ def main(argv: list[str]) -> None:
   sharding.use_cpu_cores(config.batch_size)
 
   from scs_jax import train
+  from scs_jax.train import report
 
+  experiment = train.Experiment(config)
   if _MODE.value == 'train':
-    train.run(train.Experiment(config), workdir)
+    train.run(experiment, workdir)
   elif _MODE.value == 'eval':
-    values = train.evaluate_checkpoint(config, workdir, _STEP.value)
-    _print('  '.join(f'{name} {value:.4g}' for name, value in values.items()))
+    _print(report.numbers(train.evaluate(experiment, workdir, _STEP.value)))
   else:
-    _print(train.draw_checkpoint(config, workdir, _STEP.value))
+    _print(train.draw(experiment, workdir, _STEP.value))
 
 
 def _print(text: object) -> None:
@@ -87,7 +88,7 @@ def run() -> None:
   try:
     app.run(main, argv=[_readable(word) for word in sys.argv], flags_parser=_parse)
   except UserError as error:
-    sys.exit(f'error: {error}')
+    sys.exit('\n'.join([f'error: {error}', *getattr(error, '__notes__', ())]))
 
 
 def _readable(word: str) -> str:

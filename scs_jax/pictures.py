@@ -1,9 +1,10 @@
-"""Pictures of what a network learned: its kernels, and what they find in an image.
+"""Pictures of what a network learned: its kernels, and their responses to an image.
 
-Red is positive and blue negative; every tile has its own scale, symmetric about 0.
+Red is positive and blue negative. Every tile has its own scale, symmetric about 0.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -31,30 +32,38 @@ def draw(model: nnx.Module, image: np.ndarray, folder: epath.Path) -> None:
   if not hasattr(layer, 'kernel'):  # a stack may begin with a pool
     raise ArgumentError('the first layer has no kernels')
   folder.mkdir(parents=True, exist_ok=True)
-  draw_kernels(np.asarray(layer.kernel[...], np.float32), folder / 'kernels.png')
+  kernel = np.asarray(layer.kernel[...], np.float32)
+  exponents = np.broadcast_to(getattr(layer, 'p', np.nan), kernel.shape[-1:])
+  draw_kernels(kernel, folder / 'kernels.png', exponents)
   maps = nnx.jit(layer)(image[None])[0]
   draw_feature_maps(image, np.asarray(maps, np.float32), folder / 'feature_maps.png')
 
 
-def draw_kernels(kernel: np.ndarray, path: epath.Path) -> None:
+def draw_kernels(kernel: np.ndarray, path: epath.Path, p: np.ndarray | None = None) -> None:
   """Draws every kernel as a small picture.
 
   Args:
     kernel: `[height, width, in, out]`. With 1 input feature kernels are drawn signed, with 3 as
-      colours, otherwise each input feature gets a row.
+      colours; otherwise each input feature gets a row.
     path: the PNG to write.
+    p: `[out]`, the exponents, written above the kernels.
   """
   import matplotlib.pyplot as plt  # late: it takes a second, and most imports draw nothing
 
   inputs, outputs = kernel.shape[-2:]
   if inputs == 3:
-    tiles = [[_coloured(kernel[..., o]) for o in range(outputs)]]
+    rows = [[_coloured(kernel[..., o]) for o in range(outputs)]]
   else:
-    tiles = [[kernel[..., i, o] for o in range(outputs)] for i in range(inputs)]
-  if len(tiles) == 1:
+    rows = [[kernel[..., i, o] for o in range(outputs)] for i in range(inputs)]
+  names = [[''] * outputs for _ in rows]
+  if p is not None and np.isfinite(p).all():
+    names[0] = [f'p = {value:.2f}' for value in p]
+  if len(rows) == 1:
     columns = math.ceil(math.sqrt(2 * outputs))
-    tiles = [tiles[0][i : i + columns] for i in range(0, outputs, columns)]
-  figure = _grid(plt, tiles)
+    starts = range(0, outputs, columns)
+    rows, names = ([line[0][i : i + columns] for i in starts] for line in (rows, names))
+  meaning = 'grey is 0' if inputs == 3 else 'red positive, blue negative'
+  figure = _grid(plt, rows, names, f'Kernels of the first layer: {meaning}, each its own scale')
   _save(plt, figure, path)
 
 
@@ -69,32 +78,39 @@ def draw_feature_maps(image: np.ndarray, maps: np.ndarray, path: epath.Path) -> 
   import matplotlib.pyplot as plt
 
   columns = math.ceil(math.sqrt(2 * (maps.shape[-1] + 1)))
-  tiles = [np.broadcast_to(image, (*image.shape[:2], 3))]  # grey as it is
+  tiles = [np.broadcast_to(image, (*image.shape[:2], 3))]  # grey images stay grey
   tiles += [maps[..., i] for i in range(maps.shape[-1])]
-  figure = _grid(plt, [tiles[i : i + columns] for i in range(0, len(tiles), columns)])
-  _save(plt, figure, path)
+  largest = np.abs(maps).max((0, 1))
+  names = ['image', *(f'±{value:.2g}' for value in largest)]
+  starts = range(0, len(tiles), columns)
+  rows, titles = ([line[i : i + columns] for i in starts] for line in (tiles, names))
+  title = 'Responses of the first layer: red positive, blue negative, largest magnitude above'
+  _save(plt, _grid(plt, rows, titles, title), path)
 
 
-def _grid(plt, tiles):
-  rows, columns = len(tiles), max(map(len, tiles))
+def _grid(plt: Any, rows: list[list[np.ndarray]], names: list[list[str]], title: str) -> Any:
+  """Returns a figure of tiles, each with its name above it."""
+  columns = max(map(len, rows))
   figure, axes = plt.subplots(
-    rows, columns, figsize=(columns, rows), squeeze=False, layout='compressed'
+    len(rows), columns, figsize=(columns, 1.2 * len(rows)), squeeze=False, layout='compressed'
   )
+  figure.suptitle(title, fontsize=7)
   for axis in axes.flat:
     axis.set_axis_off()
-  for axes_row, row in zip(axes, tiles, strict=True):
-    for axis, tile in zip(axes_row, row, strict=False):
+  for axes_row, row, names_row in zip(axes, rows, names, strict=True):
+    for axis, tile, name in zip(axes_row, row, names_row, strict=False):
       limit = max(np.abs(tile).max(), 1e-12)
       axis.imshow(tile, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation='nearest')
+      axis.set_title(name, fontsize=6, pad=2)
   return figure
 
 
 def _coloured(kernel: np.ndarray) -> np.ndarray:
-  """Maps a kernel `[height, width, 3]` to colours, 0 to grey."""
+  """Maps a kernel `[height, width, 3]` to colours; 0 becomes grey."""
   return 0.5 + 0.5 * kernel / max(np.abs(kernel).max(), 1e-12)
 
 
-def _save(plt, figure, path):
+def _save(plt: Any, figure: Any, path: epath.Path) -> None:
   with path.open('wb') as file:
     figure.savefig(file, dpi=120, format='png')
   plt.close(figure)

@@ -16,8 +16,8 @@ jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
-# Programs that take long to compile are compiled once for all tests, their processes and those they start.
-# The first of these processes makes the folder, which begins empty and goes with it.
+# Programs that take long to compile are compiled once for all tests, their processes and those they
+# start. The first of these processes makes the folder, which begins empty and goes with it.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   compiled = tempfile.mkdtemp(prefix='compiled-')
   atexit.register(shutil.rmtree, compiled, ignore_errors=True)

@@ -215,8 +215,8 @@ def test_unknown_names_are_told_the_nearest():
     )
 
 
-# Counted by hand: weights, then an exponent for each kernel and a q for each SCS layer, or scale and
-# bias of BatchNorm for each kernel of the twin.
+# Counted by hand: weights, then an exponent for each kernel and a q for each SCS layer, or scale
+# and bias of BatchNorm for each kernel of the twin.
 def scs(fan_in, kernels):
   return (fan_in + 1) * kernels + 1
 

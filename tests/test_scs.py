@@ -44,7 +44,8 @@ def check_against_loop(case, method):
     assert y.dtype == x.dtype
     c = oracles.cosine(x, kernel, q, kernel_q, **case.arguments)
     assert y.shape == c.shape
-    # n products: at most n/2 roundings (each half an eps) in each of dot and norms, some for the rest.
+    # n products: at most n/2 roundings (each half an eps) in each of dot and norms, some for the
+    # rest.
     c_error = np.finfo(dtype).eps * (kernel.size // kernel.shape[-1] + 8)
     oracles.assert_sharpened(np.asarray(y), c, p, np.where(c == 0, 0, c_error), dtype)
 

@@ -176,7 +176,7 @@ def test_averaged_parameters_are_saved_and_evaluated(tmp_path, finished):
 
 @pytest.mark.parametrize('decay', [0.0, 0.5, 0.999])
 def test_the_average_is_that_of_the_steps_alone(decay):
-  """Of parameters and running statistics, weighted `decay**age`; the first weights are not in it."""
+  """Parameters and running statistics weigh `decay**age`; the first weights are not in it."""
   config = small_config(ema_decay=decay, batch_size=8)
   config.model.variant = 'conv'
   experiment = Experiment(config)

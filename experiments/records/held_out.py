@@ -1,29 +1,28 @@
-"""Which training images choose a network: those that it is not trained on. What is logged of a trial."""
+"""Held-out training images choose a network; the result of a trial is measured on them."""
 
 import pathlib
-import sys
+from typing import Any
 
-sys.path[:0] = [str(pathlib.Path(__file__).parent.parent)]
-
-from notation import recipe  # noqa: E402
-from results import Trial, run  # noqa: E402
+from experiments.records.notation import recipe
+from experiments.results import Trial, run
+from scs_jax.errors import ArgumentError
 
 HELD_OUT = 5000
-SIZES = {'mnist': 60000, 'fashion_mnist': 60000, 'cifar10': 50000}
+SIZES = {'mnist': 60000, 'fashion_mnist': 60000, 'cifar10': 50000}  # training images
 
 
 def splits(data: str) -> dict[str, str]:
-  """Returns the changes of a config that hold the last training images of a data set out.
+  """Returns the changes of a config that hold out the last training images of a data set.
 
   Raises:
-    ValueError: for a data set that is not one of `SIZES`.
+    ArgumentError: the data set is not one of `SIZES`.
   """
   if data not in SIZES:
-    raise ValueError(f'the config is about {data}, not {", ".join(SIZES)}')
+    raise ArgumentError(f'the data set of the config must be one of {", ".join(SIZES)}, got {data}')
   kept = SIZES[data] - HELD_OUT
   return {'data.train_split': f'train[:{kept}]', 'data.eval_split': f'train[{kept}:]'}
 
 
-def outcome(trial: Trial, folder: pathlib.Path) -> dict:
-  """Trains and returns the result, with what was trained in words."""
+def outcome(trial: Trial, folder: pathlib.Path) -> dict[str, Any]:
+  """Trains a trial, and returns its result with the network and the recipe in words."""
   return {**recipe(trial.load()), **run(trial, folder)}

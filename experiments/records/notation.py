@@ -1,32 +1,49 @@
-"""A line of text for a stack of layers: s40x5/2 a d p48 a P2 h.
+"""A line of text for a stack of layers, e.g. 's40x5/2 a d p48 a P2 h'.
 
-s40x5/2 is an SCS layer of 40 kernels, 5×5, with stride 2; d a depthwise layer, p48 a pointwise one, a the
-magnitude, P2 an absolute max pool (P3/2 has stride 2), h the head. Depthwise kernels are 3×3, in dx4 4×4; d2 has
-two for each channel, dS2 two that all channels share. =3 is layer 3 again, counted from 0, with the same
-parameters. s40x5v and dx4v see whole patches only. Where q and p of a layer begin elsewhere than in the others it
-says so as the equation does: s40x5+4^2.5 has q from 4 and p from 2.5.
+s40x5/2       SCS layer: 40 kernels of 5×5, stride 2; s40x5v has padding VALID
+d  d2  dx4v   depthwise layer: 3×3 kernels; two for each channel; 4×4 with padding VALID
+dS2           depthwise layer: two kernels that all channels share
+p48           pointwise layer of 48 kernels
+=3            layer 3 again, counted from 0, with the same parameters
+a             magnitude
+P2  P3/2      absolute max pool of 2×2; of 3×3 with stride 2
+h             head
+s40x5+4^2.5   q starts at 4 and p at 2.5 in this layer, unlike in the others
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+from scs_jax.errors import ArgumentError
+from scs_jax.models import LayerOptions
 from scs_jax.models.scs_net import KINDS
 
 _NUMBER = r'\d+(?:\.\d+)?(?:e-\d+)?'
 
 
 def parse(text: str) -> tuple[dict, ...]:
-  """Returns the stack that the text describes."""
+  """Returns the stack that the text describes.
+
+  Raises:
+    ArgumentError: a word is not in the notation.
+
+  Example:
+    >>> from experiments.records.notation import parse
+    >>> parse('p8 h')
+    ({'kind': 'pointwise', 'features': 8}, {'kind': 'head'})
+  """
   return tuple(_parse_word(word) for word in text.split())
 
 
 def describe(stack: Iterable[Mapping]) -> str:
-  """Returns the text for a stack; of paddings it has 'VALID' alone, of a pool none."""
+  """Returns the text for a stack. Other paddings than 'VALID' are left out, and those of pools."""
   return ' '.join(_describe_layer({**KINDS[layer['kind']], **layer}) for layer in stack)
 
 
-def recipe(config) -> dict[str, str]:
-  """Returns the network and the recipe of a config in words, to be logged: configs move on."""
+def recipe(config: Any) -> dict[str, str]:
+  """Returns the network and the recipe of a config in words, for a log that outlives the config."""
   model, augment = config.model, config.augment
   network, words = _stack(model) if 'stack' in model else _architecture(model)
   words += [
@@ -45,7 +62,7 @@ def recipe(config) -> dict[str, str]:
   return {'network': network, 'recipe': ', '.join(words)}
 
 
-def _stack(model) -> tuple[str, list[str]]:
+def _stack(model: Any) -> tuple[str, list[str]]:
   kernel_q = '' if model.kernel_q is None else f' ({model.kernel_q:g} of kernels)'
   return describe(model.stack), [
     f'q {model.q_mode} from {model.q_init:g}{kernel_q}', f'p {model.p_mode} from {model.p_init:g}',
@@ -53,17 +70,19 @@ def _stack(model) -> tuple[str, list[str]]:
   ]  # fmt: skip
 
 
-def _architecture(model) -> tuple[str, list[str]]:
-  """For what models.build knows by name: its sizes, each with its name."""
-  similarity = ('name', 'variant', 'dtype', 'output', 'q_init', 'p_init')
-  sizes = [f'{name} {x}' for name, x in model.items() if name not in similarity]
+def _architecture(model: Any) -> tuple[str, list[str]]:
+  """Returns the sizes of an architecture by name, and how its layers start."""
+  options = {field.name for field in dataclasses.fields(LayerOptions)}
+  sizes = [f'{name} {x}' for name, x in model.items() if name not in ('name', *options)]
   return ', '.join([model.name, *sizes]), [
     f'q {model.q_init:g}', f'p from {model.p_init:g}', f'output {model.output}'
   ]  # fmt: skip
 
 
-def _parse_word(word: str) -> dict:
-  layer, q, p = re.fullmatch(rf'(.*?)(?:\+({_NUMBER}))?(?:\^({_NUMBER}))?', word).groups()
+def _parse_word(word: str) -> dict[str, Any]:
+  match = re.fullmatch(rf'(.*?)(?:\+({_NUMBER}))?(?:\^({_NUMBER}))?', word)
+  assert match is not None  # `.*?` takes any word
+  layer, q, p = match.groups()
   begin = {name: float(x) for name, x in (('q_init', q), ('p_init', p)) if x}
   if match := re.fullmatch(r's(\d+)x(\d+)(v?)(?:/(\d+))?', layer):
     sizes = {'features': int(match[1]), 'window': int(match[2]), 'strides': int(match[4] or 1)}
@@ -81,13 +100,13 @@ def _parse_word(word: str) -> dict:
   if match := re.fullmatch(r'P(\d+)(?:/(\d+))?', word):
     strides = {'strides': int(match[2])} if match[2] else {}
     return {'kind': 'pool', 'window': int(match[1]), **strides}
-  raise ValueError(
+  raise ArgumentError(
     f'a stack has {word!r}; a word is s8x5, s8x5/2, d, d2, dS2, dx4v, p20, p20+4^2.5, =3, a, P2, '
     'P3/2 or h'
   )
 
 
-def _padding(valid: str) -> dict:
+def _padding(valid: str) -> dict[str, Any]:
   return {'padding': 'VALID'} if valid else {}
 
 

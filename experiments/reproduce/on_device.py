@@ -1,119 +1,105 @@
-"""Trains a row with the images and the whole loop on one accelerator: run.py --on_device.
+"""Trains a trial as one program on one accelerator: `python -m experiments.reproduce --on_device`.
 
-A GPU takes less than a millisecond for a step of these small networks; to start its kernels from the
-host takes longer. Here all steps of a run are one program. Examples, random numbers and steps are those
-of scs_jax.train, and so is the checkpoint that it leaves: after the last step and no earlier.
+A step of these small networks takes a GPU less than a millisecond, and launching its kernels from
+the host takes longer. Here all steps of a run are one program. Examples, random numbers, steps and
+checkpoint are those of `scs_jax.train`; the only checkpoint is that of the last step.
 """
 
-import functools
 import pathlib
-import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
+from jax.sharding import AxisType
 
-sys.path[:0] = [str(pathlib.Path(__file__).parent.parent)]
-
-from results import Trial, result  # noqa: E402
-
-from scs_jax import data, models, train  # noqa: E402
-from scs_jax.train import losses, metrics, optim  # noqa: E402
-from scs_jax.workdir.checkpoints import Checkpoints  # noqa: E402
-from scs_jax.data import augment, batches  # noqa: E402
-from scs_jax.workdir.metric_log import MetricLog  # noqa: E402
-from scs_jax.workdir import claim, folder  # noqa: E402
+from experiments.results import Trial, result
+from scs_jax.data import augment, batches
+from scs_jax.train import Experiment, State, sharding, steps
+from scs_jax.train import config as configuration
+from scs_jax.workdir import Checkpoints, MetricLog, claim, folder
 
 
 def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
-  """Trains, evaluates and saves; returns what is worth keeping.
+  """Trains, evaluates and saves; returns the result of the run.
 
   Raises:
     SystemExit: `workdir` holds a checkpoint already, or the loss became NaN or infinite.
   """
-  config, home = trial.load(), folder(str(workdir))
+  experiment, home = Experiment(trial.load()), folder(str(workdir))
+  defaults = configuration.to_json(configuration.default(experiment.config.model.name))
+  given = configuration.to_json(experiment.config)
   with (
-    claim(home, config.to_json_best_effort(indent=2), train.MAY_CHANGE),
+    claim(home, given, configuration.MAY_CHANGE, defaults, sizes=experiment.sizes),
     Checkpoints(home / 'checkpoints') as checkpoints,
   ):
     if checkpoints.latest_step() is not None:
-      raise SystemExit(f'{workdir} holds a checkpoint: without --on_device the run goes on from it')
-    steps, state, values = _train(config, workdir)
-    with MetricLog(home, start=0, total_steps=steps) as log:
-      log.write(steps, values)
-    checkpoints.save(steps, state, {'iterator': {'step': steps}, 'metrics': values})
-  return result(trial, config, workdir)
+      raise SystemExit(f'{workdir} holds a checkpoint: resume that run without --on_device')
+    state, values = _train(experiment, workdir)
+    last = experiment.total_steps
+    with MetricLog(home, start=0, total_steps=last) as log:
+      log.write(last, values)
+    extra = {'iterator': {'step': last}, 'metrics': values}
+    checkpoints.save(last, state.to_dict(), extra)
+  return result(trial, experiment, workdir)
 
 
-def _train(config, workdir: pathlib.Path) -> tuple[int, train.State, dict[str, float]]:
-  """Returns the number of steps, the state after them and what `metrics.jsonl` says of it."""
-  load = functools.partial(data.load, config.data.name, data_dir=config.data.data_dir)
-  examples, eval_set = load(config.data.train_split), load(config.data.eval_split)
-  steps = max(1, round(config.total_epochs * examples.size / config.batch_size))
-
-  sizes = {'input_shape': examples.image_shape, 'num_classes': examples.num_classes}
-  build = lambda: models.build(**config.model.to_dict(), **sizes, rngs=nnx.Rngs(config.seed))
-  optimizer = optim.make(steps, **config.optimizer.to_dict())
-  graph, make_state = train.split_model(build, optimizer, averaged=config.ema_decay is not None)
-  objective = losses.OBJECTIVES[config.objective]
-  program = _all_steps(graph, optimizer, objective, config)
-
-  state, images, labels, order = jax.device_put(
-    (jax.jit(make_state)(), examples.images, examples.labels, _order(examples.size, steps, config))
+def _train(experiment: Experiment, workdir: pathlib.Path) -> tuple[State, dict[str, float]]:
+  """Returns the state after the last step and its row of `metrics.jsonl`."""
+  config: Any = experiment.config
+  mesh = jax.make_mesh(
+    (1, 1), sharding.AXES, devices=jax.devices()[:1], axis_types=(AxisType.Auto,) * 2
   )
-  program = program.lower(state, config.seed, images, labels, order).compile()
+  examples = experiment.train_set
+  order = _order(examples.size, experiment.total_steps, config)
+  images, labels, order = jax.device_put(
+    (examples.images, examples.labels, order), sharding.replicated(mesh)
+  )
+  state = experiment.first_state(mesh)
+  program = jax.jit(_all_steps(experiment), donate_argnums=0)
+  compiled = program.lower(state, config.seed, images, labels, order).compile()
   begun = time.perf_counter()
-  state, loss = jax.block_until_ready(program(state, config.seed, images, labels, order))
-  rate = steps * config.batch_size / (time.perf_counter() - begun)
+  state, loss = jax.block_until_ready(compiled(state, config.seed, images, labels, order))
+  rate = experiment.total_steps * config.batch_size / (time.perf_counter() - begun)
   if not np.isfinite(loss).all():
     raise SystemExit(f'{workdir}: the loss of step {np.isfinite(loss).argmin() + 1} is not finite')
-
-  eval_step = jax.jit(train.make_eval_step(graph, objective, gather=_whole))
-  sums = [eval_step(state, b) for b in data.evaluation_batches(eval_set, config.eval_batch_size)]
-  means = metrics.means(jax.tree.map(lambda *terms: sum(terms), *sums))
-  values = {f'val/{name}': value for name, value in means.items()}
-  return steps, state, {**values, 'train/images_per_second': rate}
+  values = experiment.evaluation(mesh)(state.evaluated.params, state.evaluated.statistics)
+  return state, {**values, 'train/images_per_second': rate}
 
 
-def _all_steps(graph, optimizer, objective, config):
-  """Returns the jitted function from the first state to the last one and the losses `[steps]`.
+def _all_steps(experiment: Experiment) -> Callable[..., tuple[State, jax.Array]]:
+  """Returns the function from the first state to the last one and the losses `[steps]`.
 
-  The seed is an argument, so that all seeds are the same program to a compilation cache.
+  The seed is an argument of the program, so all seeds of a row share one compiled program. This is
+  why the step is made here, and not by `Experiment.train_step_function`.
   """
+  config: Any = experiment.config
 
-  def all_steps(state, seed, images, labels, order):
-    train_step = train.make_train_step(
-      graph,
-      optimizer,
-      objective=objective,
+  def all_steps(state: State, seed: Any, images: Any, labels: Any, order: Any):
+    train_step = steps.make_train_step(
+      experiment.structure,
+      experiment.optimizer,
+      objective=experiment.objective,
       augmentation=augment.make(**config.augment),
       label_smoothing=config.label_smoothing,
       ema_decay=config.ema_decay,
       seed=seed,
-      gather=_whole,
     )
 
-    def step(state, seen):
+    def step(state: State, seen: dict[str, jax.Array]):
       batch = {'image': images[seen['index']], 'label': labels[seen['index']], **seen}
       state, values = train_step(state, batch)
       return state, values['loss']
 
     return jax.lax.scan(step, state, order)
 
-  return jax.jit(all_steps, donate_argnums=0)
+  return all_steps
 
 
-def _order(count, steps, config):
+def _order(count: int, total_steps: int, config: Any) -> dict[str, np.ndarray]:
   """Returns the epoch and the index of the examples of every step, `[steps, batch]`."""
   order = batches.Order(count, config.seed)
-  epoch, index = order.locate(np.arange(steps * config.batch_size))
-  return {
-    name: positions.reshape(steps, config.batch_size)
-    for name, positions in {'epoch': epoch, 'index': index}.items()
-  }
-
-
-def _whole(params):
-  return params
+  epoch, index = order.locate(np.arange(total_steps * config.batch_size))
+  shape = (total_steps, config.batch_size)
+  return {'epoch': epoch.reshape(shape), 'index': index.reshape(shape)}

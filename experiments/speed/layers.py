@@ -1,6 +1,8 @@
-"""The layers that are timed, and the formulations of each."""
+"""The layers that are measured, and the formulations of each."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,16 @@ from jax import lax
 
 import scs_jax
 from scs_jax.models.parts import ConvBlock
-from scs_jax.ops.correlation import LAYOUTS
+
+# The names of the formulations that tables and pictures compare.
+CONVOLUTION = 'convolution'
+BLOCK = 'convolution + BatchNorm + ReLU'
+SCS = 'SCS, auto'
+BY_CONVOLUTION = 'SCS, convolution'
+BY_PATCHES = 'SCS, patches'
+ONES_KERNEL = 'SCS, kernel of ones (peers)'
+TORCH_BLOCK = f'torch: {BLOCK}'
+TORCH_SCS = 'torch: SCS (peers)'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,23 +68,16 @@ SHAPES = (
 )
 
 
-class Block(ConvBlock):
-  """What an SCS layer stands for: convolution, BatchNorm, ReLU."""
-
-  def __call__(self, x):
-    return super().__call__(x, train=True)
-
-
 class OnesKernel(nnx.Module):
-  """SCS as the PyTorch versions write it: the norm is a convolution of squares with ones."""
+  """SCS as PyTorch implementations write it: the norm is a convolution of squares with ones."""
 
-  def __init__(self, *, rngs: nnx.Rngs, dtype=None, **layer):
+  def __init__(self, *, rngs: nnx.Rngs, dtype: jax.typing.DTypeLike | None = None, **layer):
     conv = nnx.Conv(**layer, use_bias=False, rngs=rngs)
     self.kernel, self.layer, self.dtype = conv.kernel, layer, dtype
     self.p = nnx.Param(jnp.full(layer['out_features'], 2.0))
     self.log_q = nnx.Param(jnp.log(1e-3))
 
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     kernel, groups = self.kernel[...], self.layer['feature_group_count']
     ones = jnp.ones((*kernel.shape[:-1], groups), kernel.dtype)
     norm = jnp.sqrt(self.slide(jnp.square(x), ones) + 1e-6) + jnp.exp(self.log_q[...])
@@ -83,50 +87,56 @@ class OnesKernel(nnx.Module):
     c = self.slide(x, kernel) / (norm * length)
     return jnp.sign(c) * (jnp.abs(c) + 1e-6) ** self.p[...]
 
-  def slide(self, x, kernel):
+  def slide(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
     rank = kernel.ndim - 2
+    spatial = 'DHW'[3 - rank :]
     return lax.conv_general_dilated(
       x.astype(self.dtype or x.dtype),
       kernel.astype(self.dtype or x.dtype),
       (self.layer['strides'],) * rank,
       'SAME',
       feature_group_count=self.layer['feature_group_count'],
-      dimension_numbers=LAYOUTS[rank],
+      dimension_numbers=(f'N{spatial}C', f'{spatial}IO', f'N{spatial}C'),
       preferred_element_type=jnp.float32,
     )
 
 
-def formulations(shape: Shape, dtype=None) -> dict[str, nnx.Module]:
-  """Returns the rows of the table for one shape, by name."""
+def formulations(shape: Shape, dtype: jax.typing.DTypeLike | None = None) -> dict[str, nnx.Module]:
+  """Returns every formulation of one layer, by name."""
   scs = scs_jax.nnx.SharpenedCosineSimilarity
   make = lambda kind, **more: kind(**shape.layer, dtype=dtype, rngs=nnx.Rngs(0), **more)
   return {
-    'convolution': make(nnx.Conv, use_bias=False),
-    'convolution + BatchNorm + ReLU': make(Block, param_dtype=jnp.float32),
-    'SCS, auto': make(scs),
-    'SCS, convolution': make(scs, method='convolution'),
+    CONVOLUTION: make(nnx.Conv, use_bias=False),
+    BLOCK: make(ConvBlock, param_dtype=jnp.float32),
+    SCS: make(scs),
+    BY_CONVOLUTION: make(scs, method='convolution'),
     'SCS, shifts': make(scs, method='shifts'),
-    'SCS, patches': make(scs, method='patches'),
-    'SCS, kernel of ones (peers)': make(OnesKernel),
+    BY_PATCHES: make(scs, method='patches'),
+    ONES_KERNEL: make(OnesKernel),
   }
 
 
-def forward(module: nnx.Module):
-  """Returns `(params, f)`: `f(params, x)` is the output and the new statistics, if it has any."""
-  graph, params, rest = nnx.split(module, nnx.Param, ...)
-  params, rest = nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
+def forward(module: nnx.Module) -> tuple[Any, Callable]:
+  """Returns `(params, f)`: `f(params, x)` is the output, and the new statistics if any."""
+  graph, params, rest = _split(module)
 
   def apply(params, x):
     merged = nnx.merge(graph, params, rest)
-    return merged(x), nnx.to_pure_dict(nnx.split(merged, nnx.Param, ...)[2])
+    return merged(x), _split(merged)[2]
 
   return params, apply
 
 
-def value_and_gradients(apply):
-  """Returns a function that gives the value and the gradients of parameters and input.
+def _split(module: nnx.Module) -> tuple[nnx.GraphDef, Any, Any]:
+  """Returns the graph, the parameters and the other arrays."""
+  graph, params, rest = nnx.split(module, nnx.Param, ...)
+  return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
 
-  The cotangent is an input: with a constant one XLA would fold half of the backward pass away.
+
+def value_and_gradients(apply: Callable) -> Callable:
+  """Returns a function that computes the value and the gradients of parameters and input.
+
+  The cotangent is an input. XLA would fold half of the backward pass away if it were a constant.
   """
 
   def run(params, x, cotangent):

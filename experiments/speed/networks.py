@@ -1,136 +1,107 @@
-"""Whole training steps: the networks, and the step that the training loop makes of each."""
+"""Whole training steps of networks, on images that need no data set."""
 
-import pathlib
-import runpy
-from unittest import mock
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from ml_collections import ConfigDict
 
-from scs_jax import models, train
-from scs_jax.train import losses, optim, sharding
-from scs_jax.data import augment
+from experiments.results import Trial
+from scs_jax.data import Examples
 from scs_jax.models.parts import ConvBlock
+from scs_jax.train import Experiment, sharding
+from scs_jax.train import config as configuration
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 BATCH = 128
-ADAMW = {
-  'name': 'adamw',
-  'schedule': {'name': 'constant', 'peak_learning_rate': 0.01},
-  'momentum': 0.9,
-}
+CLASSES = 10
 
 
-def gallery(name: str) -> tuple:
-  """Returns the stack of a network of `configs/gallery.py`."""
-  path = ROOT / 'configs' / 'gallery.py'
-  return runpy.run_path(str(path))['get_config'](name).model.stack
+class WithoutBlocks(Experiment):
+  """Trains the convolutions of a twin, with its pools and its head but no BatchNorm and no ReLU."""
+
+  def model(self) -> nnx.Module:
+    """Returns the twin with every block replaced by its convolution."""
+    twin = super().model()
+    for _, module in nnx.iter_modules(twin):
+      for name, child in list(vars(module).items()):
+        if isinstance(child, ConvBlock):
+          setattr(module, name, child.conv)
+    return twin
 
 
-def networks() -> dict[str, tuple[tuple[int, ...], dict]]:
-  """Returns the image and the sizes of each network."""
-  stack = lambda name: {'name': 'scs_net', 'stack': gallery(name)}
+def networks() -> dict[str, tuple[tuple[int, int, int], dict[str, Any]]]:
+  """Returns the shape of an image and the arguments of the model, by the name of the network."""
+
+  def net(name: str) -> dict[str, Any]:
+    config: Any = Trial(f'configs/gallery.py:{name}', seed=0).load()
+    return {'name': 'scs_net', 'stack': config.model.to_dict()['stack']}
+
   return {
-    'MNIST, 1,233 parameters': ((28, 28, 1), stack('mnist_smoke')),
-    'CIFAR, 24,974 parameters': ((32, 32, 3), stack('cifar10_80_25214')),
-    'CIFAR 32-64-128': ((32, 32, 3), stack('cifar10_15_9')),
+    'MNIST, 1,233 parameters': ((28, 28, 1), net('mnist_smoke')),
+    'CIFAR, 24,974 parameters': ((32, 32, 3), net('cifar10_80_25214')),
+    'CIFAR 32-64-128': ((32, 32, 3), net('cifar10_15_9')),
     'ResNet-18 at 32 pixels': ((32, 32, 3), {'name': 'resnet'}),
   }
 
 
-def make_step(
-  image,
-  sizes,
-  variant,
-  dtype=None,
-  batch=BATCH,
-  objective=losses.classification,
-  augmentation=lambda keys, images: images,
-  num_classes=10,
-  optimizer=ADAMW,
-  label_smoothing=0.0,
-  ema_decay=None,
-  gather=lambda params: params,
-):
-  """Returns `(step, make_state, batch)`, the pure training step and what it is called with."""
-  sizes = {**sizes, 'variant': variant, 'dtype': dtype}
-  optimizer = optim.make(1000, **optimizer)
+def settings(
+  model: Mapping[str, Any], *, batch_size: int = BATCH, objective: str = 'classification'
+) -> ConfigDict:
+  """Returns the config that all networks are compared with: Adam, no augmentation, no average.
 
-  def build():
-    return models.build(**sizes, input_shape=image, num_classes=num_classes, rngs=nnx.Rngs(0))
-
-  graph, make_state = train.split_model(build, optimizer, averaged=ema_decay is not None)
-  step = train.make_train_step(
-    graph,
-    optimizer,
-    objective=objective,
-    augmentation=augmentation,
-    label_smoothing=label_smoothing,
-    ema_decay=ema_decay,
-    seed=0,
-    gather=gather,
-  )
-  shape = lambda *size, dtype=jnp.int32: jax.ShapeDtypeStruct((batch, *size), dtype)
-  examples = {
-    'image': shape(*image, dtype=jnp.uint8),
-    'label': shape(),
-    'epoch': shape(),
-    'index': shape(),
-  }
-  return step, make_state, examples
+  Args:
+    model: the arguments of `scs_jax.models.build`, `name` among them.
+    batch_size: examples per step.
+    objective: a key of `losses.OBJECTIVES`.
+  """
+  config = configuration.default(model['name'])
+  config.model.update(model)
+  config.batch_size, config.objective = batch_size, objective
+  config.optimizer.schedule = ConfigDict({'name': 'constant', 'peak_learning_rate': 0.01})
+  config.optimizer.momentum, config.optimizer.cycle_momentum_to = 0.9, None
+  return config
 
 
-def sharded(step, mesh, make_state):
-  """Returns the step jitted as the loop does it, and the shardings of the state."""
-  shardings = sharding.state_shardings(mesh, jax.eval_shape(make_state))
-  jitted = jax.jit(
-    step,
-    in_shardings=(shardings, sharding.batch_sharding(mesh)),
-    out_shardings=(shardings, sharding.replicated(mesh)),
-    donate_argnums=0,
-  )
-  return jitted, shardings
+def examples(image: tuple[int, int, int], count: int, num_classes: int = CLASSES) -> Examples:
+  """Returns `count` random images of the shape `image`, with random labels."""
+  rng = np.random.default_rng(0)
+  images = rng.integers(256, size=(count, *image), dtype=np.uint8)
+  return Examples(images, rng.integers(num_classes, size=count, dtype=np.int32), num_classes)
 
 
-def timed_step(image, sizes, variant, **more):
-  """Returns a function of no argument that makes a step, sharded as the loop shards it."""
-  step, make_state, shapes = make_step(image, sizes, variant, **more)
-  mesh = sharding.make_mesh()
-  step, shardings = sharded(step, mesh, make_state)
-  rows = sharding.batch_sharding(mesh)
-  key = jax.random.key(0)
-  batch = {
-    name: jax.device_put(jax.random.randint(key, s.shape, 0, 10).astype(s.dtype), rows)
-    for name, s in shapes.items()
-  }
-  held = [jax.jit(make_state, out_shardings=shardings)()]
+def on_random_images(
+  config: ConfigDict, image: tuple[int, int, int], kind: type[Experiment] = Experiment
+) -> Experiment:
+  """Returns the experiment of `config` on one batch of random images of the shape `image`."""
+  rows: Any = config.batch_size
+  batch = examples(image, rows)
+  return kind(config, train_set=batch, eval_set=batch)
 
-  def run():
-    held[0], metrics = step(held[0], batch)
+
+def batch_shapes(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns the shape and the type of every array of a training batch."""
+  rows, image = experiment.config.batch_size, experiment.sizes['input_shape']
+  numbers = jax.ShapeDtypeStruct((rows,), jnp.int32)
+  images = jax.ShapeDtypeStruct((rows, *image), jnp.uint8)
+  return {'image': images, 'label': numbers, 'epoch': numbers, 'index': numbers}
+
+
+def timed_step(experiment: Experiment) -> Callable[[], jax.Array]:
+  """Returns a function without arguments that makes one training step and returns its loss.
+
+  The step is sharded over all devices, as in the training loop. Every call trains on the same
+  batch, the first of the experiment.
+  """
+  mesh = experiment.mesh()
+  step, state = experiment.train_step(mesh), experiment.first_state(mesh)
+  batch = sharding.to_global(mesh, next(experiment.train_batches()))
+
+  def run() -> jax.Array:
+    nonlocal state
+    state, metrics = step(state, batch)
     return metrics['loss']
 
-  return run
-
-
-def step_of(config, image):
-  """Returns `timed_step` for what a config trains on images of that shape."""
-  model = config.model.to_dict()
-  return timed_step(
-    image,
-    model,
-    model.pop('variant'),
-    dtype=model.pop('dtype'),
-    batch=config.batch_size,
-    augmentation=augment.make(**config.augment),
-    optimizer=config.optimizer.to_dict(),
-    ema_decay=config.ema_decay,
-  )
-
-
-def floor_step(image, sizes):
-  """Returns what `timed_step` does for the twin without BatchNorm and ReLU: convolutions, pools, head."""
-  run = timed_step(image, sizes, 'conv')
-  with mock.patch.object(ConvBlock, '__call__', lambda block, x, train: block.conv(x)):
-    run()  # traced here, once for all
   return run

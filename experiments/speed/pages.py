@@ -1,23 +1,29 @@
-"""A training step of a config on one CPU core: python experiments/speed/pages.py CONFIG prints milliseconds.
+"""Prints the milliseconds of a training step of a config on one CPU core.
 
-`run.py --table=pages` starts it with and without huge pages: they are asked for in the environment of a
-process, before it begins.
+python -m experiments.speed.pages configs/records.py
+
+`python -m experiments.speed --table=pages` starts it with and without huge pages, because the C
+library reads its settings from the environment when a process starts.
 """
 
 import os
 import sys
+from typing import Any
 
-from networks import ROOT, step_of
-from timing import interleaved
-
-sys.path[:0] = [str(ROOT), str(ROOT / 'experiments')]
-
-from results import Trial  # noqa: E402
+from experiments.results import Trial
+from experiments.speed.networks import on_random_images, timed_step
+from experiments.speed.timing import interleaved
 
 IMAGES = {'cifar10': (32, 32, 3), 'mnist': (28, 28, 1)}
 
-if __name__ == '__main__':
+
+def main(path: str) -> None:
   os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-  config = Trial(sys.argv[1], 0).load()
-  (seconds,) = interleaved({'step': step_of(config, IMAGES[config.data.name])}, rounds=60).values()
+  config: Any = Trial(path, seed=0).load()
+  step = timed_step(on_random_images(config, IMAGES[config.data.name]))
+  (seconds,) = interleaved({'step': step}, rounds=60).values()
   print(1e3 * seconds)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1])

@@ -1,10 +1,16 @@
-"""SCS in PyTorch, written from the formula that its PyTorch versions share; and the usual block.
+"""SCS in PyTorch, written from the formula that its PyTorch implementations share, and the block.
 
     y = sign(c) (|c| + 1e-6)^p,  c = s.k / ((sqrt(|s|^2 + 1e-6) + q) |k|)
 
-with the norm of the patches as a convolution of the squares with ones, absolute max pooling as two
-max pools, p for every kernel and one q, all learned.
+The norm of the patches is a convolution of the squares with ones. Absolute max pooling is two max
+pools. Each kernel learns its own p, and all share one learned q.
 """
+
+# PyTorch is optional: without it these formulations are not measured.
+# pyright: reportMissingImports=false
+
+import os
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -13,7 +19,14 @@ from torch.nn import functional
 POSITIVE = 1e-6
 
 
+def use_all_cores() -> None:
+  """Lets PyTorch compute on every core."""
+  torch.set_num_threads(os.cpu_count() or 1)
+
+
 class Similarity(nn.Module):
+  """An SCS layer; images are `[batch, channels, *spatial]`."""
+
   def __init__(self, in_features, features, window, strides=1, groups=1, padding=None, rank=2):
     super().__init__()
     self.kernel = nn.Parameter(torch.empty(features, in_features // groups, *(window,) * rank))
@@ -35,12 +48,13 @@ class Similarity(nn.Module):
 
 
 class Block(nn.Module):
+  """Convolution, BatchNorm and ReLU."""
+
   def __init__(self, in_features, features, window, strides=1, groups=1, padding=None, rank=2):
     super().__init__()
     padding = (window // 2) if padding is None else padding
-    kind, norm = (
-      (nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d)
-    )[rank - 1]  # fmt: skip
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+    norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[rank - 1]
     self.conv = kind(in_features, features, window, strides, padding, groups=groups, bias=False)
     self.norm = norm(features)
 
@@ -49,6 +63,8 @@ class Block(nn.Module):
 
 
 class AbsMaxPool(nn.Module):
+  """Absolute max pooling over squares of `window` pixels."""
+
   def __init__(self, window):
     super().__init__()
     self.window = window
@@ -59,8 +75,10 @@ class AbsMaxPool(nn.Module):
     return torch.where(high >= low, high, -low)
 
 
-def network(stack, channels, size, twin=False):
-  """Builds the network that a `stack` of `scs_jax.models.ScsNet` describes."""
+def network(
+  stack: Sequence[Mapping], channels: int, size: int, twin: bool = False
+) -> nn.Sequential:
+  """Returns the network that a `stack` of `scs_jax.models.scs_net.ScsNet` describes."""
   modules = []
   for entry in stack:
     entry = {'window': 3, 'padding': 'SAME', **entry}
@@ -82,8 +100,13 @@ def network(stack, channels, size, twin=False):
   return nn.Sequential(*modules)
 
 
-def forward_and_gradients(module, shape):
-  """Returns two functions of no argument for an input of `shape` (channels second)."""
+def forward_and_gradients(module: nn.Module, shape: Sequence[int]) -> tuple[Callable, Callable]:
+  """Returns the forward pass and the gradients as functions without arguments.
+
+  Args:
+    module: any layer.
+    shape: of its input, channels second.
+  """
   x = torch.randn(shape, requires_grad=True)
   cotangent = torch.randn_like(module(x))
   inputs = [x, *module.parameters()]
@@ -95,8 +118,10 @@ def forward_and_gradients(module, shape):
   return forward, lambda: torch.autograd.grad(module(x), inputs, cotangent)
 
 
-def train_step(stack, image, batch, twin=False):
-  """Returns a function of no argument that makes one step of Adam."""
+def train_step(
+  stack: Sequence[Mapping], image: tuple[int, int, int], batch: int, twin: bool = False
+) -> Callable[[], float]:
+  """Returns a function without arguments that makes one step of Adam and returns its loss."""
   model = network(stack, image[-1], image[0], twin)
   optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
   x = torch.rand(batch, image[-1], *image[:-1])

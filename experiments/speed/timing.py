@@ -12,14 +12,14 @@ def interleaved(
 ) -> dict[str, float]:
   """Returns the median seconds of each function.
 
-  All are called in every round, forwards and backwards by turns, so that whatever else the machine
-  does falls on all of them alike. Everything is called once before, to compile. What takes more
-  than a sixth of the budget is called once more and no oftener.
+  Every function is called in every round, in alternating order, so that other load on the machine
+  affects all of them alike. One call before the first round compiles. A function that takes more
+  than a sixth of the budget is called only once after that.
 
   Args:
-    functions: by name; each returns arrays, which are waited for.
-    rounds: how often each is called, at most.
-    budget_s: no round is begun after this, but there are at least three.
+    functions: by name; each returns arrays, and its time ends when they are ready.
+    rounds: the largest number of calls of each function.
+    budget_s: no round starts after this many seconds, but there are at least three rounds.
   """
   for function in functions.values():
     jax.block_until_ready(function())
@@ -34,7 +34,7 @@ def interleaved(
   return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def _seconds(function):
+def _seconds(function: Callable[[], object]) -> float:
   start = time.perf_counter()
   jax.block_until_ready(function())
   return time.perf_counter() - start

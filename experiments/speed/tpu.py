@@ -1,11 +1,9 @@
-"""Compiles for a TPU v5e that need not be there, and reads what the compiler counted."""
+"""Compiles for one chip of a TPU v5e, without a TPU, and keeps what the compiler counts."""
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable
-
-os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,31 +11,54 @@ import numpy as np
 from flax import nnx
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from layers import SHAPES, Shape, formulations, forward, value_and_gradients
-from networks import make_step, networks
+
+from experiments.results import add_missing
+from experiments.speed import report
+from experiments.speed.layers import (
+  BLOCK,
+  CONVOLUTION,
+  ONES_KERNEL,
+  SCS,
+  SHAPES,
+  Shape,
+  formulations,
+  forward,
+  value_and_gradients,
+)
+from experiments.speed.networks import batch_shapes, networks, on_random_images, settings
 
 LAYERS = 4
 BATCH = 128
-ROWS = (
-  'convolution',
-  'convolution + BatchNorm + ReLU',
-  'SCS, auto',
-  'SCS, kernel of ones (peers)',
-)
+FORMULATIONS = (CONVOLUTION, BLOCK, SCS, ONES_KERNEL)
+NETWORK = 'ResNet-18 at 32 pixels'
+TYPES = ('bfloat16', 'float32')
 
 
 class Chain(nnx.Module):
-  """Layers one after the other; the first has the shape's features, the others its output's."""
+  """Four layers in a row; the first has the features of the shape, the others those of its output.
 
-  def __init__(self, shape: Shape, row: str, dtype: jnp.dtype):
+  Args:
+    shape: of the first layer.
+    formulation: one of `FORMULATIONS`.
+    dtype: of products and activations.
+  """
+
+  def __init__(self, shape: Shape, formulation: str, dtype: jax.typing.DTypeLike):
     after = dataclasses.replace(shape, features=(shape.features[1],) * 2, strides=1)
     shapes = [shape] + [after] * (LAYERS - 1)
-    self.layers = nnx.List([formulations(s, dtype)[row] for s in shapes])
+    self.layers = nnx.List([formulations(s, dtype)[formulation] for s in shapes])
 
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     for layer in self.layers:
       x = layer(x)
     return x
+
+
+def without_a_chip() -> None:
+  """Lets libtpu compile on a machine without a TPU. Call it before JAX is used."""
+  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # no process holds a chip
+  jax.config.update('jax_platforms', 'cpu')
 
 
 def one_chip() -> NamedSharding:
@@ -46,64 +67,46 @@ def one_chip() -> NamedSharding:
   return NamedSharding(Mesh(np.array(devices[:1]), ('data',)), PartitionSpec())
 
 
-def cost(function, *shapes) -> dict[str, float]:
+def cost(function: Callable, *shapes: Any) -> dict[str, float]:
   """Returns flops, bytes accessed and peak temporary bytes of `function`, compiled for the chip."""
   here = one_chip()
   compiled = jax.jit(function, in_shardings=here, out_shardings=here).lower(*shapes).compile()
-  counted = compiled.cost_analysis()
+  counted, memory = compiled.cost_analysis(), compiled.memory_analysis()
+  assert counted is not None, 'the compiler counted nothing'
+  assert memory is not None, 'the compiler measured no memory'
   return {
     'flops': counted['flops'],
     'bytes accessed': counted['bytes accessed'],
-    'temporary bytes': compiled.memory_analysis().temp_size_in_bytes,
+    'temporary bytes': memory.temp_size_in_bytes,
   }
 
 
-def chain_cost(shape: Shape, row: str, dtype: jnp.dtype) -> dict[str, float]:
-  """The value and all gradients of a chain of equal layers on a batch of 128."""
+def chain_cost(shape: Shape, formulation: str, dtype: jax.typing.DTypeLike) -> dict[str, float]:
+  """Returns the cost of value and all gradients of a chain on a batch of 128."""
   shape = dataclasses.replace(shape, batch=BATCH)
-  params, apply = forward(Chain(shape, row, dtype))
+  params, apply = forward(Chain(shape, formulation, dtype))
   x = jax.ShapeDtypeStruct(shape.image, dtype)
   y = jax.eval_shape(apply, params, x)[0]
   return cost(value_and_gradients(apply), params, x, y)
 
 
-def step_cost(image, sizes, variant: str, dtype: jnp.dtype) -> dict[str, float]:
-  """A whole training step."""
-  step, make_state, batch = make_step(image, sizes, variant, dtype)
-  return cost(step, jax.eval_shape(make_state), batch)
+def step_cost(variant: str, dtype: str) -> dict[str, float]:
+  """Returns the cost of a whole training step of ResNet-18 on images of 32 pixels."""
+  image, model = networks()[NETWORK]
+  experiment = on_random_images(settings({**model, 'variant': variant, 'dtype': dtype}), image)
+  return cost(experiment.train_step_function(), experiment.state_shapes, batch_shapes(experiment))
 
 
-def tables(result: dict, keep: Callable[[dict], None]) -> dict:
-  """Prints and returns both tables; goes on from `result`, and calls `keep` after each compilation.
-
-  A row takes minutes to compile, all of them an hour.
-  """
-  for dtype in (jnp.bfloat16, jnp.float32):
-    name = jnp.dtype(dtype).name
-    rows = result.setdefault(name, {})
+def compile_missing() -> None:
+  """Adds what is missing in `report.RESULTS`. Each line takes minutes to compile."""
+  without_a_chip()
+  for dtype in TYPES:
     for shape in SHAPES:
-      costs = rows.setdefault(shape.name, {})
-      for row in ROWS:
-        if row not in costs:
-          costs[row] = chain_cost(shape, row, dtype)
-          keep(result)
-      block = costs[ROWS[1]]['bytes accessed']
-      sizes = ' '.join(
-        f'{costs[row]["bytes accessed"] / 1e6:8.0f} MB ({costs[row]["bytes accessed"] / block:.2f})'
-        for row in ROWS
-      )
-      print(f'{name} {shape.name:26s}{sizes}', flush=True)
-    ratio = lambda row: row[ROWS[2]]['bytes accessed'] / row[ROWS[1]]['bytes accessed']
-    ratios = [ratio(rows[shape.name]) for shape in SHAPES if shape.groups == 1]
-    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    print(f'{name}: SCS / block: geometric mean {mean:.2f}, highest {max(ratios):.2f}')
-  image, sizes = networks()['ResNet-18 at 32 pixels']
-  for dtype in (jnp.bfloat16, jnp.float32):
-    pair = result.setdefault(f'ResNet-18 step, {jnp.dtype(dtype).name}', {})
+      for formulation in FORMULATIONS:
+        key = {'table': 'tpu layers', 'layer': shape.name, 'formulation': formulation}
+        make = lambda s=shape, f=formulation, d=dtype: chain_cost(s, f, jnp.dtype(d))
+        add_missing(report.RESULTS, {**key, 'dtype': dtype}, make)
+  for dtype in TYPES:
     for variant in ('scs', 'conv'):
-      if variant not in pair:
-        pair[variant] = step_cost(image, sizes, variant, dtype)
-        keep(result)
-    ratio = {key: value / pair['conv'][key] for key, value in pair['scs'].items()}
-    print(f'ResNet-18 step, {jnp.dtype(dtype).name}: SCS / twin: {ratio}', flush=True)
-  return result
+      key = {'table': 'tpu steps', 'network': NETWORK, 'variant': variant, 'dtype': dtype}
+      add_missing(report.RESULTS, key, lambda v=variant, d=dtype: step_cost(v, d))

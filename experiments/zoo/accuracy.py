@@ -1,59 +1,50 @@
-"""Trains an architecture of configs/cifar10.py as its config says; the same command goes on.
+"""Trains an architecture of configs/cifar10.py; run the same command again to resume.
 
-python experiments/zoo/accuracy.py --network=resnet20 --workdir=DIR
-python experiments/zoo/accuracy.py --network=resnet20,variant=conv --seeds=3 --workdir=DIR
-python experiments/zoo/accuracy.py --network=cct2 --change=model.attend=False --workdir=DIR
+python -m experiments.zoo.accuracy --network=resnet20 --workdir=DIR
+python -m experiments.zoo.accuracy --network=resnet20,variant=conv --seeds=0-2 --workdir=DIR
+python -m experiments.zoo.accuracy --network=cct2 --change=model.attend=False --workdir=DIR
 """
 
 import dataclasses
 import functools
 import pathlib
-import sys
+from typing import Any
 
-from absl import app, flags
+from absl import flags as absl_flags
 
-HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+from experiments import flags
+from experiments.results import Trial, add_missing, results_file, run
+from scs_jax import train
+from scs_jax.errors import ArgumentError
 
-from results import Trial, add_missing, parse_change, results_file, run  # noqa: E402
-
-NETWORK = flags.DEFINE_string('network', None, 'The argument of the config.', required=True)
-CHANGE = flags.DEFINE_multi_string(
-  'change', [], 'KEY=VALUE: a key of the config and a Python literal; may be given several times.'
-)
-SEEDS = flags.DEFINE_integer('seeds', 1, 'Seeds 0 … n - 1.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each run.', required=True)
-RESULTS = flags.DEFINE_string(
-  'results', None, 'Gets a line for each run; if not given, accuracy.jsonl in --workdir does.'
-)
+NETWORK = absl_flags.DEFINE_string('network', None, 'Argument of the config.', required=True)
+CHANGES = flags.changes()
+SEEDS = flags.seeds('0')
+WORKDIR = flags.workdir()
+RESULTS = flags.results()
 
 
-def main(_):
+def outcome(trial: Trial, folder: pathlib.Path) -> dict[str, Any]:
+  """Trains a trial; returns its result, and that of the last parameters beside their average.
+
+  In a run of few steps the average still contains much of the first weights.
+  """
+  result = run(trial, folder)
+  last = train.evaluate_checkpoint(trial.load(), str(folder), averaged=False)
+  return {**result, 'last_parameters': {key: last[f'val/{key}'] for key in ('accuracy', 'loss')}}
+
+
+def main(_: list[str]) -> None:
+  """Adds a line for each seed that has none."""
   results = results_file(RESULTS.value, WORKDIR.value, 'accuracy.jsonl')
-  changes = dict(map(parse_change, CHANGE.value))
-  for seed in range(SEEDS.value):
-    trial = Trial(f'configs/cifar10.py:{NETWORK.value}', seed, changes)
+  changes = [f'{key}={value}' for key, value in CHANGES.value.items()]
+  for seed in SEEDS.value:
+    trial = Trial(f'configs/cifar10.py:{NETWORK.value}', seed, CHANGES.value)
     if (objective := trial.load().objective) != 'classification':
-      raise app.UsageError(f'--network={NETWORK.value} has no accuracy: it learns {objective}')
-    folder = pathlib.Path(WORKDIR.value, ','.join((NETWORK.value, *CHANGE.value)), f'{seed}')
+      raise ArgumentError(f'--network={NETWORK.value} has no accuracy: it learns {objective}')
+    folder = pathlib.Path(WORKDIR.value, ','.join((NETWORK.value, *changes)), f'{seed}')
     add_missing(results, dataclasses.asdict(trial), functools.partial(outcome, trial, folder))
 
 
-def outcome(trial: Trial, folder: pathlib.Path) -> dict:
-  """Trains; returns the result, with that of the last parameters beside that of their average.
-
-  In a run of few steps the average still holds much of the first weights.
-  """
-  result = run(trial, folder)
-
-  from scs_jax import train
-
-  last = train.evaluate_checkpoint(trial.load(), str(folder), averaged=False)
-  return {
-    **result,
-    'last_parameters': {key: last[f'val/{key}'] for key in ('accuracy', 'loss')},
-  }
-
-
 if __name__ == '__main__':
-  app.run(main)
+  flags.run(main)

@@ -1,6 +1,7 @@
 """Flax Linen modules: the layers of `scs_jax.nnx` with the same parameters under the same names."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from scs_jax.ops.arguments import Padding
 
 
 class SharpenedCosineSimilarity(linen.Module):
-  """Slides kernels over an image and gives their sharpened cosine similarity with every patch.
+  """Computes the sharpened cosine similarity of learned kernels with every patch of an image.
 
   The parameters `kernel`, `raw_p`, `raw_q` and `scale` are those of
   `scs_jax.nnx.SharpenedCosineSimilarity`, which describes the arguments.
@@ -32,12 +33,12 @@ class SharpenedCosineSimilarity(linen.Module):
     kernel_q: added to the norm of the kernel; None is q, as in the formula.
     output: 'bounded', 'unit' (of unit size for unrelated patches, for deep networks) or 'b_cos'
       (times the norm of the patch), see `scs_jax.layers.parameters.similarity`.
-    share_kernels: use one small bank of kernels (and its p and q) for every group.
+    share_kernels: whether all groups use one small bank of kernels with its p and q.
     scale_init: initial value of a learned factor on the output; None is no factor.
     dtype: of the products and the output; None infers it from input and kernel.
     param_dtype: of the kernels.
     precision: of the products, see `jax.lax.Precision`.
-    method: how the window slides, see `sharpened_cosine_similarity`.
+    method: see `sharpened_cosine_similarity`.
     kernel_init: initializer of the kernels.
   """
 
@@ -69,10 +70,8 @@ class SharpenedCosineSimilarity(linen.Module):
     shape = parameters.kernel_shape(size, x.shape[-1], self.features, groups, self.share_kernels)
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
     scale = None
-    if self.scale_init is not None:
-      scale = self.param(
-        'scale', lambda _: parameters.initial_scale(self.scale_init, self.param_dtype)
-      )
+    if (first := self.scale_init) is not None:
+      scale = self.param('scale', lambda _: parameters.initial_scale(first, self.param_dtype))
     return parameters.similarity(
       x,
       kernel,
@@ -96,7 +95,7 @@ class SharpenedCosineSimilarity(linen.Module):
   ) -> float | jax.Array:
     parameters.check_initial(name, init, mode)
     if mode == 'fixed':
-      return init
+      return cast(float, init)  # just checked
     initialise = parameters.raw_initializer(init)
     shape = parameters.raw_shape(mode, kernels)
     return parameters.positive(self.param(f'raw_{name}', initialise, shape, self.param_dtype))

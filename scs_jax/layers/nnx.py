@@ -1,24 +1,25 @@
-"""Flax NNX modules, beside `flax.nnx.Conv`: the same arguments under the same names."""
+"""Flax NNX modules with the arguments and names of `flax.nnx.Conv`."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from scs_jax.errors import check_known
 from scs_jax.layers import parameters
 from scs_jax.ops import abs_max_pool
 from scs_jax.ops.arguments import Padding
-from scs_jax.errors import check_known
 
 DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()  # norm 1, as in flax.nnx.Conv
 
 
 class SharpenedCosineSimilarity(nnx.Module):
-  """Slides kernels over an image and gives their sharpened cosine similarity with every patch.
+  """Computes the sharpened cosine similarity of learned kernels with every patch of an image.
 
-  Needs no activation, no bias and no normalisation layer after it, and takes unscaled input.
+  It needs no activation, no bias and no normalisation layer after it, and takes unscaled input.
 
   Attributes:
     kernel: `[*kernel_size, in_features // groups, kernels]`, `param_dtype`; `kernels` is
@@ -28,10 +29,15 @@ class SharpenedCosineSimilarity(nnx.Module):
     scale: `[]`, float32; absent if `scale_init` is None.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
     >>> layer = SharpenedCosineSimilarity(3, 16, (5, 5), rngs=nnx.Rngs(0))
     >>> layer(jnp.ones((1, 32, 32, 3))).shape
     (1, 32, 32, 16)
   """
+
+  raw_p: nnx.Param
+  raw_q: nnx.Param
 
   def __init__(
     self,
@@ -73,19 +79,19 @@ class SharpenedCosineSimilarity(nnx.Module):
       q_mode: as `p_mode`.
       q_init: initial q, likewise; 0 is allowed if it is fixed.
       kernel_q: added to the norm of the kernel; None is q, as in the formula.
-      output: 'bounded', 'unit' (of unit size for unrelated patches, for deep networks) or 'b_cos'
+      output: 'bounded', 'unit' (unit size for unrelated patches, for deep networks) or 'b_cos'
         (times the norm of the patch), see `scs_jax.layers.parameters.similarity`.
-      share_kernels: use one small bank of kernels (and its p and q) for every group.
+      share_kernels: whether all groups use one small bank of kernels with its p and q.
       scale_init: initial value of a learned factor on the output; None is no factor.
       dtype: of the products and the output; None infers it from input and kernel.
       param_dtype: of the kernels.
       precision: of the products, see `jax.lax.Precision`.
-      method: how the window slides, see `sharpened_cosine_similarity`.
+      method: see `sharpened_cosine_similarity`.
       kernel_init: initializer of the kernels.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
-      ValueError: naming the argument, its value and what would be right.
+      ArgumentError: naming the argument, its value and what would be right.
     """
     self.kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
     shape = parameters.kernel_shape(
@@ -119,12 +125,16 @@ class SharpenedCosineSimilarity(nnx.Module):
   @property
   def p(self) -> float | jax.Array:
     """The exponent: a number if fixed, else `[]` or `[kernels]`."""
-    return self.p_init if self.p_mode == 'fixed' else parameters.positive(self.raw_p[...])
+    if self.p_mode == 'fixed':
+      return cast(float, self.p_init)  # checked in __init__
+    return parameters.positive(self.raw_p[...])
 
   @property
   def q(self) -> float | jax.Array:
-    """What is added to the norms: a number if fixed, else `[]` or `[kernels]`."""
-    return self.q_init if self.q_mode == 'fixed' else parameters.positive(self.raw_q[...])
+    """The number added to the norms: a number if fixed, else `[]` or `[kernels]`."""
+    if self.q_mode == 'fixed':
+      return cast(float, self.q_init)
+    return parameters.positive(self.raw_q[...])
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[*batch, *spatial', out_features]` for `x: [*batch, *spatial, in_features]`."""
@@ -149,7 +159,7 @@ class SharpenedCosineSimilarity(nnx.Module):
 
 
 class AbsMaxPool(nnx.Module):
-  """Keeps the value of largest magnitude in every window; `strides=None` is stride 1.
+  """Keeps the value of largest magnitude in every window; `strides=None` means stride 1.
 
   Args:
     window_shape: size of the window, one entry for each spatial dimension.

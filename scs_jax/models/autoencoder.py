@@ -13,9 +13,9 @@ from scs_jax.models.parts import DEEP, LayerOptions, Layers
 class Upsampling(nnx.Module):
   """A transposed layer: every input position makes a block of `factor` output positions a side.
 
-  A transposed convolution compares each output position with the few inputs that reach it, by
-  kernels that are interleaved in one large window. Here each position of the block has kernels of
-  its own (sub-pixel convolution), so that the norm of an SCS kernel is that of what is compared.
+  In a transposed convolution the kernels of neighbouring output positions are interleaved in one
+  window, so the norm of the window is not the norm of what is compared. Here each position of the
+  block has its own kernels (sub-pixel convolution), and every similarity is exact.
 
   References:
     Shi et al., 2016: Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
@@ -42,7 +42,7 @@ def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
 
 
 class Autoencoder(nnx.Module):
-  """Layers with pools down to a small code, transposed layers up again, and a linear last layer."""
+  """Layers and pools down to a small code, transposed layers up again, and a linear last layer."""
 
   def __init__(
     self,
@@ -59,20 +59,20 @@ class Autoencoder(nnx.Module):
     Args:
       input_shape: `(*spatial, channels)` of one image; the spatial sizes divide by
         `2 ** len(widths)`.
-      num_classes: not used; every model is given it.
+      num_classes: unused; every model takes it.
       widths: features of the levels of the encoder, each of which halves the image.
       code: features of the code.
       options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
-      ValueError: if the image cannot be halved so often.
+      ArgumentError: if the image cannot be halved so often.
     """
     del num_classes
     if any(size % 2 ** len(widths) for size in input_shape[:-1]):
       raise ArgumentError(
-        f'input_shape {tuple(input_shape)} must divide by {2 ** len(widths)}, which widths {widths} '
-        'halve it to; use fewer widths'
+        f'input_shape {tuple(input_shape)} must divide by {2 ** len(widths)}, because each of the '
+        f'widths {widths} halves it; use fewer widths'
       )
     make = Layers(options, len(input_shape) - 1, rngs)
     sizes = (input_shape[-1], *widths)

@@ -1,4 +1,4 @@
-"""A compact convolutional transformer without softmax, normalisation or activation, and its twin."""
+"""A compact convolutional transformer, with attention by similarity, and its softmax twin."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.layers import parameters
 from scs_jax.errors import ArgumentError
+from scs_jax.layers import parameters
 from scs_jax.models.parts import DEEP, LayerOptions, Layers
 from scs_jax.ops import sharpened_cosine_attention
 
@@ -16,9 +16,9 @@ P_INIT = 2.0  # of the attention
 
 
 class Attention(nnx.Module):
-  """Attention over tokens: of SCS, or softmax of scaled dot products in the twin.
+  """Attention over tokens: by SCS, or by the softmax of scaled dot products in the twin.
 
-  Each head has an exponent of its own. With `attend=False` every token attends to itself alone.
+  Each head has its own exponent. With `attend=False` every token attends to itself only.
   """
 
   def __init__(self, make: Layers, width: int, heads: int, attend: bool):
@@ -44,9 +44,9 @@ class Attention(nnx.Module):
 
 
 class Level(nnx.Module):
-  """Attention and two layers that see one token each, both beside a shortcut.
+  """Attention, then two layers that see one token each; each half has a shortcut around it.
 
-  The twin normalises before both and has a GELU between the two layers; SCS layers need neither.
+  The twin normalises before each half and has a GELU between the two layers. SCS needs neither.
   """
 
   def __init__(self, make: Layers, width: int, heads: int, hidden: int, attend: bool):
@@ -63,10 +63,10 @@ class Level(nnx.Module):
 
 
 class CompactTransformer(nnx.Module):
-  """CCT-2/3x2: two SCS layers make 8 x 8 tokens of 32 x 32 pixels, two transformer levels follow.
+  """CCT-2/3x2: two SCS layers turn 32 x 32 pixels into 8 x 8 tokens; two transformer levels follow.
 
   The SCS variant has neither softmax in its attention (`scs_jax.ops.attention`), nor normalisation,
-  nor activation. The sum over tokens is weighted by a softmax in both.
+  nor activation. In both variants a softmax weights the sum over tokens.
 
   References:
     Hassani et al., 2021: Escaping the Big Data Paradigm with Compact Transformers.
@@ -92,14 +92,14 @@ class CompactTransformer(nnx.Module):
       num_classes: outputs of the head.
       width: features of a token.
       depth: transformer levels.
-      heads: of the attention; they share the features.
-      tokeniser: features of the layers before the one that makes tokens; each has 3 x 3 and a pool.
-      attend: False switches attention off: every token sees itself alone.
+      heads: of the attention; each gets an equal share of the features.
+      tokeniser: features of the 3 x 3 layers before the one that makes tokens; each has a pool.
+      attend: False switches attention off: every token sees itself only.
       options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
-      ValueError: if the heads do not divide the width.
+      ArgumentError: if the heads do not divide the width.
     """
     if heads < 1 or width % heads:
       raise ArgumentError(f'heads {heads} must divide width {width}')

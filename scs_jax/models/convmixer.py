@@ -9,10 +9,10 @@ from scs_jax.models.parts import DEEP, LayerOptions, Layers, global_mean
 
 
 class ConvMixer(nnx.Module):
-  """Patches, then the same two layers again and again: depthwise beside a shortcut, and pointwise.
+  """Patches, then pairs of a depthwise layer with a shortcut and a pointwise layer.
 
-  ConvMixer-256/8 has window 5 and patches of 2, as it was published for CIFAR-10; ConvMixer-768/32
-  has window 7 and patches of 7, for ImageNet. The twin's activation is a GELU.
+  ConvMixer-256/8, published for CIFAR-10, has window 5 and patches of 2. ConvMixer-768/32, for
+  ImageNet, has window 7 and patches of 7. The twin's activation is a GELU.
 
   References:
     Trockman and Kolter, 2022: Patches Are All You Need?

@@ -10,7 +10,7 @@ from scs_jax.models.parts import DEEP, LayerOptions, Layers, global_mean
 
 
 class DenseLayer(nnx.Module):
-  """A bottleneck and a 3 x 3 layer, whose features are added to those that came in."""
+  """A bottleneck and a 3 x 3 layer; its features are concatenated to its input."""
 
   def __init__(self, make: Layers, in_features: int, growth: int):
     self.bottleneck = make.layer(in_features, 4 * growth, 1)
@@ -22,10 +22,10 @@ class DenseLayer(nnx.Module):
 
 
 class DenseNet(nnx.Module):
-  """DenseNet-BC: blocks in which every layer sees all before it, with a transition between.
+  """DenseNet-BC: in each block every layer sees all layers before it; transitions halve between.
 
   Depth 100 and growth 12 is 16 layers in each of three blocks. The twin normalises and activates
-  after each convolution, where the original does it before; the shapes are the same.
+  after each convolution; the original does so before. The shapes are the same.
 
   References:
     Huang et al., 2016: Densely Connected Convolutional Networks.

@@ -9,7 +9,7 @@ from scs_jax.models.parts import DEEP, LayerOptions, Layers, sum_of_paths
 
 
 class Level(nnx.Module):
-  """Two layers, of which the first doubles the features, and a pool; with a shortcut or without."""
+  """Two layers and a pool, with or without a shortcut; the first layer doubles the features."""
 
   def __init__(self, make: Layers, in_features: int, residual: bool):
     features = 2 * in_features
@@ -28,10 +28,10 @@ class Level(nnx.Module):
 
 
 class HukkelasNet(nnx.Module):
-  """A 7 x 7 layer, levels of two 3 x 3 layers and a pool, and a head on all that is left.
+  """A 7 x 7 layer, levels of two 3 x 3 layers and a pool, and a head on the flattened last map.
 
-  The 'revised' network with 1,207,825 parameters at 32 pixels; 'revised residual' has a shortcut
-  beside each level, pooled before it is compared, 1,251,284.
+  At 32 pixels the 'revised' network has 1,207,825 parameters. 'Revised residual', 1,251,284, has a
+  shortcut around each level, which pools before it compares.
 
   References:
     github.com/hukkelas/sharpened_cosine_similarity_torch.
@@ -54,7 +54,7 @@ class HukkelasNet(nnx.Module):
       input_shape: `(*spatial, channels)` of one image.
       num_classes: outputs of the head.
       width: features of the first layer; every level doubles them.
-      levels: how many; every level halves the image.
+      levels: number of levels; each halves the image.
       residual: whether levels have a shortcut.
       options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.

@@ -52,6 +52,7 @@ class LayerOptions:
     check_known('variant', self.variant, VARIANTS)
 
 
+PLAIN = LayerOptions()
 # Deep networks need outputs of unit size, so that neither the signal nor its gradient fades. They
 # start with little sharpening, because each layer multiplies the gradient by p / sqrt(2 p - 1)
 # (experiments/depth/).
@@ -87,10 +88,10 @@ class MaxPool(nnx.Module):
 class Layers:
   """Makes the layers of one network.
 
-  The first weights of a layer depend on its place among the layers alone: each takes three keys from
-  the stream, whatever its options are. SCS has them for kernel, p and q, the twin for its kernel and
-  for scale and bias of BatchNorm. Networks that differ in p, q or the variant therefore start with
-  the same kernels.
+  The first weights of a layer depend only on its place among the layers, because each layer takes
+  three keys from the stream, whatever its options are: SCS for kernel, p and q, the twin for its
+  kernel and for scale and bias of BatchNorm. Networks that differ in p, q or the variant therefore
+  start with the same kernels.
 
   Attributes:
     options: what all layers share.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
-from scs_jax.models.parts import DEEP, LayerOptions, Layers, global_mean, sum_of_paths
 from scs_jax.errors import ArgumentError, check_known
+from scs_jax.models.parts import DEEP, LayerOptions, Layers, global_mean, sum_of_paths
 
 DOWNSAMPLING = ('stride', 'pool')
 HEADS = ('mean', 'flat')
@@ -15,9 +15,9 @@ BLOCKS = {'basic': ((3, 1), (3, 1)), 'bottleneck': ((1, 1), (3, 1), (1, 4))}  # 
 
 
 class ResidualBlock(nnx.Module):
-  """Two or three layers beside a shortcut, which is a layer of window 1 where the shape changes.
+  """Two or three layers with a shortcut, which is a layer of window 1 where the shape changes.
 
-  The middle (or first) 3 x 3 layer has the strides, or a pool after it; so has the shortcut.
+  The first 3 x 3 layer has the strides, or a pool after it; so does the shortcut.
   """
 
   def __init__(
@@ -58,12 +58,12 @@ class ResidualBlock(nnx.Module):
 class ResNet(nnx.Module):
   """ResNet; with `variant='scs'` each convolution + BatchNorm (+ ReLU) is one SCS layer.
 
-  Nothing follows the sums: an SCS layer divides by the norm of what it sees, so that each block
-  begins with its own normalisation, and what it adds is of unit size.
+  Nothing follows the sums. Each SCS layer divides by the norm of its input, so a block begins with
+  its own normalisation, and what it adds has unit size.
 
-  ResNet-20 and -56 for 32 pixels are widths 16, 32, 64 with 3 or 9 blocks each; ResNet-18 and -50
-  for 224 are widths 64, 128, 256, 512 with blocks 2, 2, 2, 2 or, as bottlenecks, 3, 4, 6, 3, and the
-  large stem.
+  ResNet-20 and -56, for 32 pixels, have widths 16, 32, 64 and 3 or 9 blocks each. ResNet-18 and
+  -50, for 224 pixels, have widths 64, 128, 256, 512, the large stem, and blocks 2, 2, 2, 2 or, as
+  bottlenecks, 3, 4, 6, 3.
 
   References:
     He et al., 2015: Deep Residual Learning for Image Recognition, sections 3.4 and 4.2.
@@ -93,16 +93,16 @@ class ResNet(nnx.Module):
       blocks: residual blocks in each stage.
       block: 'basic', two layers 3 x 3, or 'bottleneck', 1 x 1, 3 x 3 and 1 x 1.
       large_stem: 7 x 7 with strides 2 and a pool of 3 with strides 2, instead of 3 x 3.
-      downsample: 'stride', as in the paper, or 'pool': an absolute max pool (the twin's: a max pool)
-        after a layer at full size.
-      head: 'mean' averages the last map, as in the paper; 'flat' pools it by 2 like that, and the
-        classes see every position. The mean of an odd function forgets what has both signs.
+      downsample: 'stride', as in the paper, or 'pool': an absolute max pool after a layer at full
+        size (a max pool in the twin).
+      head: 'mean' averages the last map, as in the paper. 'flat' pools it by 2 instead, and the
+        classes see every position: a mean cancels features that have both signs.
       options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
-      ValueError: for an unknown block, downsample, head or variant, or widths and blocks of different
-        lengths.
+      ArgumentError: for an unknown block, downsample, head or variant, or if widths and blocks have
+        different lengths.
     """
     check_known('block', block, BLOCKS)
     check_known('downsample', downsample, DOWNSAMPLING)

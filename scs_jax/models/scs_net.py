@@ -1,4 +1,4 @@
-"""A plain stack of layers, described by data: the networks of the SCS gallery and their twins."""
+"""A stack of layers, described by data: the networks of the SCS gallery and their twins."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scs_jax.errors import ArgumentError, check_known
-from scs_jax.models.parts import LayerOptions, Layers
+from scs_jax.models.parts import PLAIN, LayerOptions, Layers
 
 _BEGIN = {'p_init': None, 'q_init': None}  # None: as in the other layers
-# What a layer's description may say besides its kind; the values are defaults, ... is required.
+# The settings of each kind of layer with their defaults; `...` marks a required one.
 KINDS = {
   'scs': {'features': ..., 'window': 3, 'strides': 1, 'padding': 'SAME', **_BEGIN},
   'depthwise': {
@@ -34,16 +34,16 @@ class ScsNet(nnx.Module):
   - `depthwise`: `window`, `strides`, `padding`, `multiplier` (kernels for each channel),
     `share_kernels` (the same ones for every channel);
   - `pointwise`: `features`, a window of 1;
-  - those three also: `p_init` and `q_init`, where p and q begin in this layer; None is as in the rest;
+  - these three also take `p_init` and `q_init`, the initial p and q of this layer alone;
   - `pool`: `window`, `strides` (None is the window), `padding` ('SAME' rounds sizes up);
-  - `abs`: the magnitude. SCS layers and absolute max pools turn `-x` into the opposite of what they
-    make of `x`; this lets a feature and its opposite mean the same to the layers that follow;
-  - `again`: `layer`, the number in the stack of an SCS layer that is used once more, with the same
-    parameters; it must be given as many channels as it was made for;
+  - `abs`: the magnitude. SCS layers and absolute max pools are odd functions; after `abs` a feature
+    and its opposite look the same to later layers;
+  - `again`: `layer`, the index in the stack of an SCS layer that is applied once more with the same
+    parameters; its input must have the channels it was made for;
   - `head`: flattens and maps to the classes, with a bias; the last entry.
 
   With `variant='conv'` every SCS layer becomes convolution + BatchNorm + ReLU of the same shape and
-  every pool a max pool; what `abs` is given is positive then.
+  every pool a max pool. `abs` then changes nothing, because its input is not negative.
   """
 
   def __init__(
@@ -52,7 +52,7 @@ class ScsNet(nnx.Module):
     num_classes: int,
     stack: Sequence[Mapping],
     *,
-    options: LayerOptions = LayerOptions(),
+    options: LayerOptions = PLAIN,
     rngs: nnx.Rngs,
   ):
     """Creates the layers.
@@ -65,7 +65,7 @@ class ScsNet(nnx.Module):
       rngs: streams of random keys; 'params' is used.
 
     Raises:
-      ValueError: naming the layer of the stack, what is wrong with it and what would be right.
+      ArgumentError: naming the layer of the stack, what is wrong with it and what would be right.
     """
     make = Layers(options, len(input_shape) - 1, rngs)
     shape = (1, *input_shape)
@@ -92,7 +92,7 @@ class ScsNet(nnx.Module):
   def activations(self, x: jax.Array) -> Iterator[tuple[str, jax.Array]]:
     """Yields the name and the output of every layer, the logits last.
 
-    A layer that is used again comes again, under the same name.
+    A layer that is applied again is yielded again, under the same name.
     """
     for name in self.names:
       layer = getattr(self, name)
@@ -149,7 +149,7 @@ def _earlier(number, names):
 
 
 def _shape_again(layer, shape):
-  """Returns the shape of the output for an input of `shape`; the channels must be the layer's own."""
+  """Returns the shape of the output; the channels of the input must be those of the layer."""
   layer = getattr(layer, 'conv', layer)
   if shape[-1] != layer.in_features:
     raise ArgumentError(

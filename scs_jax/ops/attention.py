@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from scs_jax.errors import ArgumentError
 from scs_jax.ops import arguments, windows
 from scs_jax.ops.scs import quotient
 from scs_jax.ops.sharpening import sharpen
@@ -22,10 +23,9 @@ def sharpened_cosine_attention(
     a_{ij} = \operatorname{sign}(c_{ij})\,|c_{ij}|^p, \qquad
     c_{ij} = \frac{q_i \cdot k_j}{(\|q_i\| + q)(\|k_j\| + q)}
 
-  Norms are over the features of one token in one head. The weights of a query add up to 1 in
-  magnitude, however small similarities become when they are sharpened, so that no component of the
-  output is larger than the largest of the values. A key that is the opposite of the query
-  subtracts its value.
+  Norms are over the features of one token in one head. The magnitudes of a query's weights add up
+  to 1, however small the sharpened similarities are, so no component of the output exceeds the
+  largest of the values. A key that is the opposite of the query subtracts its value.
 
   Args:
     query: `[*batch, tokens, heads, depth]`, floating.
@@ -35,23 +35,23 @@ def sharpened_cosine_attention(
     q: added to the norms, a scalar or `[heads]`, at least 0.
 
   Returns:
-    `[*batch, tokens, heads, features]`, dtype of `value`; 0 for a query that is similar to nothing.
+    `[*batch, tokens, heads, features]`, dtype of `value`; 0 for a query that resembles no key.
 
   Raises:
-    ValueError: naming the argument, its value and what would be right.
+    ArgumentError: naming the argument, its value and what would be right.
   """
   query, key, value = (
     arguments.as_floating(name, x) for name, x in (('query', query), ('key', key), ('value', value))
   )
   for name, x in (('query', query), ('key', key), ('value', value)):
     if x.ndim < 3:
-      raise ValueError(f'{name} must be [*batch, tokens, heads, features], got shape {x.shape}')
+      raise ArgumentError(f'{name} must be [*batch, tokens, heads, features], got shape {x.shape}')
   if query.shape[:-3] + query.shape[-2:] != key.shape[:-3] + key.shape[-2:]:
-    raise ValueError(
+    raise ArgumentError(
       f'key must be [*batch, keys, heads, depth] like query of shape {query.shape}, got {key.shape}'
     )
   if value.shape[:-1] != key.shape[:-1]:
-    raise ValueError(
+    raise ArgumentError(
       f'value must have the batch, keys and heads of key {key.shape}, got {value.shape}'
     )
   dtype, heads = arguments.accumulation_dtype(query, key), query.shape[-2]

@@ -1,4 +1,4 @@
-"""Absolute max pooling: the value of largest magnitude survives, sign included."""
+"""Absolute max pooling: keeps the value of largest magnitude, sign included."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ def abs_max_pool(
 ) -> jax.Array:
   """Keeps the value of largest magnitude in every window; **`strides=None` is stride 1**.
 
-  The opposite of a feature is a feature too, so `-0.9` beats `0.5`. A tie between `a` and `-a`
-  goes to the positive value, and the gradient goes to one element: the first of the winners in
-  row-major order. Padding never wins; a window that sees nothing but padding gives 0. NaN is kept.
+  The opposite of a feature is also a feature, so `-0.9` beats `0.5`. In a tie between `a` and `-a`
+  the positive value wins. The gradient goes to one element: the first winner in row-major order.
+  Padding never wins; a window of padding alone gives 0. NaN is kept.
 
   Args:
     x: `[batch, *spatial, features]`, floating; one to three spatial dimensions.
@@ -30,12 +30,14 @@ def abs_max_pool(
     `[batch, *spatial', features]`, dtype of `x`.
 
   Raises:
-    ValueError: naming the argument, its value and what would be right.
+    ArgumentError: naming the argument, its value and what would be right.
 
   References:
     Pisoni, 2022: Sharpened Cosine Similarity: Part 2.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> import scs_jax
     >>> x = jnp.array([1.0, -3.0, 2.0, 2.0]).reshape(1, 4, 1)
     >>> scs_jax.abs_max_pool(x, (2,), (2,)).ravel()
     Array([-3.,  2.], dtype=float32)
@@ -48,7 +50,7 @@ def abs_max_pool(
     padding,
     shape_name='window_shape',
   )
-  # One dimension after the other, the last first: among equals the first in row-major order stays.
+  # One dimension at a time, the last first: of equal values the first in row-major order stays.
   best, largest = x, jnp.abs(x)
   for dimension in reversed(range(len(window.shape))):
     line = windows.along(window, dimension, best.shape[1:-1])

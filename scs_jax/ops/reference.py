@@ -1,7 +1,7 @@
-"""The oracle: similarity and pooling over patches that are really there, written to be read.
+"""The oracle: similarity and pooling over materialised patches, written to be read.
 
-Every patch is materialised by `lax.conv_general_dilated_patches`, at the highest precision. That
-takes about `prod(window)` times the memory of the image and is several times slower than the other
+`lax.conv_general_dilated_patches` materialises every patch, at the highest precision. That takes
+about `prod(window)` times the memory of the image and is several times slower than the other
 methods, but every line is a line of the definition.
 """
 
@@ -13,7 +13,7 @@ from jax import lax
 
 from scs_jax.ops import arguments
 from scs_jax.ops.arguments import Window
-from scs_jax.ops.correlation import LAYOUTS
+from scs_jax.ops.convolution import LAYOUTS
 from scs_jax.ops.sharpening import sharpen
 from scs_jax.ops.windows import safe_sqrt
 
@@ -28,7 +28,7 @@ def similarity(
   groups: int,
   dtype: jnp.dtype,
 ) -> jax.Array:
-  """Sharpened cosine similarity of patches, arguments already checked.
+  """Returns the sharpened cosine similarity of patches; the arguments are already checked.
 
   Args:
     x: `[batch, *spatial, in]`.
@@ -38,7 +38,7 @@ def similarity(
     kernel_q: added to the norm of the kernel.
     window: the resolved window.
     groups: how many groups the features are split into.
-    dtype: of everything that is computed.
+    dtype: of all intermediate values and of the result.
 
   Returns:
     `[batch, *output, out]`, `dtype`.
@@ -48,7 +48,7 @@ def similarity(
   features = kernel.size // out  # in // groups * taps
   s = s.reshape(*s.shape[:-2], groups, 1, features)  # [batch, *output, groups, 1, features]
   k = jnp.moveaxis(kernel.astype(dtype).reshape(-1, *kernel.shape[-2:]), 0, 1)
-  # Each kernel, laid out as its patch.
+  # Each kernel in the order of its patch.
   k = k.reshape(features, out).T.reshape(groups, out // groups, features)
   k = lax.expand_dims(k, range(s.ndim - 3))
 
@@ -65,7 +65,7 @@ def similarity(
 def abs_max_pool(
   x: jax.Array, window_shape: tuple[int, ...], strides: tuple[int, ...], padding: arguments.Padding
 ) -> jax.Array:
-  """As `scs_jax.abs_max_pool`, for `x: [batch, *spatial, features]`."""
+  """Returns what `scs_jax.abs_max_pool` returns, for `x: [batch, *spatial, features]`."""
   window = arguments.resolve_window(
     x.shape[1:-1], window_shape, strides, padding, shape_name='window_shape'
   )
@@ -92,4 +92,5 @@ def patches(x: jax.Array, window: Window) -> jax.Array:
 
 
 def _norm(x: jax.Array) -> jax.Array:
+  """Returns the norm along the last dimension."""
   return safe_sqrt(jnp.square(x).sum(-1))

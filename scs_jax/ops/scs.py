@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from scs_jax.errors import check_known
 from scs_jax.ops import arguments, reference, windows
 from scs_jax.ops.correlation import correlate
 from scs_jax.ops.sharpening import sharpen, unsharpen
-from scs_jax.errors import check_known
 
 METHODS = ('auto', 'convolution', 'shifts', 'patches')
 
@@ -33,31 +33,31 @@ def sharpened_cosine_similarity(
     y = \operatorname{sign}(c)\,|c|^p, \qquad
     c = \frac{s \cdot k}{(\|s\| + q)(\|k\| + q_k)}
 
-  where `s` is a patch of `x`, zeros outside the image. The power is computed as
-  :math:`c\,(c^2 + \epsilon^2)^{(p-1)/2}` with :math:`\epsilon = 10^{-6}`, which is smooth and odd:
-  it neither jumps nor has an infinite slope at 0, and differs from the equation by a relative
-  :math:`|p-1|\,\epsilon^2 / 2c^2` at most. A patch or kernel of zeros gives 0. Norms, ratio and
-  power are taken in float32 (float64 for float64 input) and the result is cast to the dtype of
-  `x`; below float32 the derivatives are taken where the output is rounded to. Norms should lie
-  between 1e-18 and 1e18, where float32 can hold their squares.
+  where `s` is a patch of `x`, with zeros outside the image. The power is computed as
+  :math:`c\,(c^2 + \epsilon^2)^{(p-1)/2}` with :math:`\epsilon = 10^{-6}`. This form is smooth and
+  odd, has a finite slope at 0, and differs from the equation by a relative :math:`|p-1|\,\epsilon^2
+  / 2c^2` at most. A patch or kernel of zeros gives 0. Norms, ratio and power are computed in
+  float32 (float64 for float64 input), and the result is cast to the dtype of `x`. Below float32 the
+  derivatives are those at the rounded output. Norms should lie between 1e-18 and 1e18, where
+  float32 can hold their squares.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
     kernel: `[*window, in // feature_group_count, out]`, floating.
     p: sharpening exponent, a scalar or `[out]`, greater than 0; 1 is plain cosine similarity.
-    q: added to the norm of the patch, a scalar or `[out]`, at least 0: patches much shorter than
+    q: added to the norm of the patch, a scalar or `[out]`, at least 0. Patches with a norm far
+    below
       q give values near 0.
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
     strides: step of the window, an integer or one for each spatial dimension.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
     kernel_dilation: step between the positions inside a window.
-    feature_group_count: number of groups the features are split into; `in` is depthwise.
-    method: 'convolution' slides XLA's convolution over the image and takes the norms from one
-      squared channel a group; 'shifts' multiplies and adds the shifted image, which is fast for
-      depthwise kernels on CPU and slow for dense ones; 'patches' materialises every patch (about
-      `prod(window)` times the memory) and is the readable reference; 'auto' is the convolution,
-      but for some shapes on CPU, see `scs_jax/ops/correlation.py`. All agree to rounding at
-      `precision='highest'`.
+    feature_group_count: number of groups the features are split into; `in` groups are depthwise.
+    method: 'convolution' uses XLA's convolution, and norms from one squared channel per group.
+      'shifts' multiplies and adds the shifted image, which is fast for depthwise kernels on CPU and
+      slow for dense ones. 'patches' materialises every patch (about `prod(window)` times the
+      memory) and is the readable reference. 'auto' is the convolution, except for some shapes on
+      CPU, see `scs_jax/ops/cpu.py`. All agree to rounding at `precision='highest'`.
     precision: of the products in the convolution, as for `lax.conv_general_dilated`; 'patches' is
       always 'highest'.
 
@@ -65,7 +65,7 @@ def sharpened_cosine_similarity(
     `[batch, *spatial', out]`, dtype of `x`, within [-1, 1].
 
   Raises:
-    ValueError: naming the argument, its value and what would be right. `p` and `q` are checked
+    ArgumentError: naming the argument, its value and what would be right. `p` and `q` are checked
       unless they are traced.
 
   References:
@@ -73,6 +73,8 @@ def sharpened_cosine_similarity(
     Pisoni, 2022: Sharpened Cosine Distance as an Alternative for Convolutions.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> import scs_jax
     >>> x = jnp.ones((1, 8, 8, 3))
     >>> scs_jax.sharpened_cosine_similarity(x, jnp.ones((3, 3, 3, 4)), p=2.0).shape
     (1, 8, 8, 4)
@@ -95,13 +97,14 @@ def sharpened_cosine_similarity(
     y = reference.similarity(x, kernel, power, q_x, q_k, window, feature_group_count, dtype)
     return y.astype(x.dtype)
 
-  # Norms are of the values that are multiplied.
+  # The norms are those of the very values that are multiplied.
   groups, common = feature_group_count, arguments.common_dtype(x.dtype, kernel.dtype)
   s, k = x.astype(common), kernel.astype(common)
   s_norm = windows.patch_norms(s, window, groups, dtype)
   k_length = windows.safe_sqrt(jnp.square(k.astype(dtype)).sum(range(k.ndim - 1))) + q_k
   k_length = lax.expand_dims(k_length, range(k.ndim - 1))
-  exact = common == dtype  # a kernel is divided before it slides, unless its dtype would round that
+  # The kernel is divided by its length before it slides, unless its dtype would round the result.
+  exact = common == dtype
   if exact:
     k, k_length = quotient(k, k_length), jnp.ones_like(k_length)
   dot = correlate(s, k, window, groups, method=method, precision=precision, dtype=dtype)
@@ -118,12 +121,11 @@ def sharpened_cosine_similarity(
 
 
 def _derived_from_output(finish):
-  """Returns `finish`, whose derivatives recover the similarity from the output.
+  """Returns `finish` with derivatives that recover the similarity from the output.
 
-  The next layer keeps its input anyway. In low precision, where the dot products are wider than
-  the output, that saves writing them for the backward pass and reading them again: on TPU this is
-  what makes a layer cheaper than convolution, BatchNorm and ReLU. The output is rounded, so the
-  derivatives are those at a similarity that differs by about as much.
+  The next layer keeps the output anyway. In low precision the dot products are wider than the
+  output, so the backward pass then need not store and read them. On TPU this makes a layer cheaper
+  than convolution, BatchNorm and ReLU. The derivatives are those at the rounded output.
   """
   derived = jax.custom_jvp(finish)
 
@@ -153,15 +155,15 @@ def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
   """Returns `dot / (s_norm + q)`, 0 where the denominator is 0.
 
   Args:
-    dot: `[..., out]`, of the patch with kernels that are divided by their length already.
+    dot: `[..., out]`, of the patch with kernels that are already divided by their length.
     s_norm: `[..., groups]`, the norm of the patch in each group.
     q: scalar or `[out]`.
 
   Returns:
-    `[..., out]`; rounding may not take it out of [-1, 1], and the gradient never notices.
+    `[..., out]`, clipped to [-1, 1] against rounding; the gradient ignores the clipping.
   """
   length = _patch_length(s_norm, q, dot.shape[-1])
-  if length.shape[-1] == 1:  # one division serves all kernels
+  if length.shape[-1] == 1:  # one division for all kernels
     return _bounded(dot * quotient(jnp.ones_like(length), length))
   return _bounded(quotient(dot, length))
 
@@ -175,7 +177,7 @@ def _patch_length(s_norm, q, out):
 
 @jax.custom_jvp
 def quotient(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Returns `a / b` for `b > 0`, else 0: nothing is similar to a patch of zeros."""
+  """Returns `a / b` where `b > 0`, else 0: a patch of zeros resembles nothing."""
   positive = b > 0
   return jnp.where(positive, a / jnp.where(positive, b, 1), 0)
 

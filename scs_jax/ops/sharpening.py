@@ -38,7 +38,7 @@ def _power(c, p):
 
 @functools.partial(_power.defjvp, symbolic_zeros=True)
 def _power_jvp(primals, tangents):
-  """The derivatives by hand: logarithm and exponential are taken once, and used twice."""
+  """The derivatives by hand: logarithm and exponential are computed once and used twice."""
   (c, p), (dc, dp) = primals, tangents
   square = c * c + EPSILON**2
   log = jnp.log(square)
@@ -50,11 +50,11 @@ def _power_jvp(primals, tangents):
 
 
 def unsharpen(y: jax.Array, p: jax.Array) -> jax.Array:
-  r"""Returns the c of which `y` is the sharpened form, :math:`y\,(|y|^{2/p} + \epsilon^2)^{(1-p)/2}`.
+  r"""Returns :math:`y\,(|y|^{2/p} + \epsilon^2)^{(1-p)/2}`, the similarity c whose power is y.
 
-  That is the inverse of `sharpen` where :math:`|c| \gg \epsilon` or :math:`|c| \ll \epsilon`. Between
-  them it is too small: by a factor of 0.7 at worst for p from 0.5 to 3, of 0.6 at p = 0.1; for large
-  p by more, but there y is too small for float32 anyway.
+  This inverts `sharpen` where :math:`|c| \gg \epsilon` or :math:`|c| \ll \epsilon`. In between the
+  result is too small: by a factor of at worst 0.7 for p from 0.5 to 3, and of 0.6 for p = 0.1. For
+  larger p the factor is smaller still, but there y is too small for float32.
 
   Args:
     y: `[..., out]`, float32 or float64.

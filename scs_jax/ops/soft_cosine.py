@@ -1,4 +1,4 @@
-"""Soft cosine similarity: patch features that are alike count as alike."""
+"""Soft cosine similarity: a learned matrix says which patch features resemble each other."""
 
 import math
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from scs_jax.errors import ArgumentError
 from scs_jax.ops import arguments, windows
 from scs_jax.ops.correlation import correlate
 from scs_jax.ops.scs import cosine, quotient
@@ -32,14 +33,14 @@ def soft_cosine_similarity(
     y = \operatorname{sign}(c)\,|c|^p, \qquad
     c = \frac{s^\top M k}{(\sqrt{s^\top M s} + q)(\sqrt{k^\top M k} + q_k)}, \qquad M = A A^\top
 
-  With `mixing` the identity this is `sharpened_cosine_similarity`. Because `M` is a product, `s`
-  and `k` are compared after both are multiplied by :math:`A^\top`, and no patch is materialised.
+  With the identity as `mixing` this is `sharpened_cosine_similarity`. Because `M` is a product, `s`
+  and `k` are multiplied by :math:`A^\top` and then compared; no patch is materialised.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
     kernel: `[*window, in // feature_group_count, out]`, floating.
     mixing: `[prod(window) * in // feature_group_count, rank]`, the factor `A`; its rows are in the
-      order of `kernel.reshape(-1, out)`, and every group uses the same.
+      order of `kernel.reshape(-1, out)`, and all groups share it.
     p: sharpening exponent, a scalar or `[out]`, greater than 0.
     q: added to the norm of the patch, a scalar or `[out]`, at least 0.
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
@@ -53,12 +54,14 @@ def soft_cosine_similarity(
     `[batch, *spatial', out]`, dtype of `x`, within [-1, 1].
 
   Raises:
-    ValueError: naming the argument, its value and what would be right.
+    ArgumentError: naming the argument, its value and what would be right.
 
   References:
     Sidorov et al., 2014: Soft Similarity and Soft Cosine Measure.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> import scs_jax
     >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
     >>> scs_jax.soft_cosine_similarity(x, kernel, jnp.eye(27), p=2.0).shape
     (1, 8, 8, 4)
@@ -73,7 +76,7 @@ def soft_cosine_similarity(
   *taps, out = kernel.shape
   features = math.prod(taps)
   if mixing.ndim != 2 or mixing.shape[0] != features or not mixing.size:
-    raise ValueError(
+    raise ArgumentError(
       f'mixing must be [{features}, rank] for a kernel of shape {kernel.shape}, got {mixing.shape}'
     )
   dtype = arguments.accumulation_dtype(x, kernel, mixing)
@@ -86,7 +89,7 @@ def soft_cosine_similarity(
   rank = mixing.shape[1]
   common = arguments.common_dtype(x.dtype, kernel.dtype, mixing.dtype)
   s, k, a = x.astype(common), kernel.astype(common), mixing.astype(common)
-  # A patch times A is a convolution whose kernels are the columns of A, the same in every group.
+  # A patch times A is a convolution with the columns of A as kernels, the same in every group.
   columns = jnp.tile(a.reshape(*taps, rank), groups)
   s = correlate(s, columns, window, groups, method='convolution', precision=precision, dtype=dtype)
   s = s.reshape(*s.shape[:-1], groups, rank)

@@ -1,10 +1,10 @@
-"""Linear functions whose transpose is written apart from them.
+"""Linear functions with separate expressions for value and derivative.
 
-Reverse mode transposes the derivative of a function, operation by operation, and what is fast
-forward need not be fast transposed: a sum of slices becomes a sum of padded arrays. A function made
-here has one expression for its value and others for its derivative, equal to it in exact
-arithmetic, which are chosen for what their transpose looks like. All are plain JAX, so that
-forward mode, second derivatives, vmap and sharding need nothing else.
+Reverse mode transposes the derivative of a function, operation by operation. An expression that is
+fast forward may be slow transposed: a sum of slices becomes a sum of padded arrays. A function made
+here has one expression for its value and others for its derivative. They are equal in exact
+arithmetic, and chosen for the speed of their transposes. All are plain JAX, so forward mode, second
+derivatives, vmap and sharding work without further rules.
 """
 
 import functools
@@ -46,7 +46,7 @@ def bilinear(forward: Bilinear, for_first: Bilinear, for_second: Bilinear) -> Bi
 def differential(y: jax.Array, *terms: tuple[jax.Array | SymbolicZero, Linear]) -> jax.Array:
   """Returns the tangent of `y`: the sum over pairs of a tangent and the function it goes through.
 
-  An argument that is not differentiated, whose tangent is a symbolic zero, costs nothing.
+  An argument that is not differentiated has a symbolic zero as tangent, and costs nothing.
   """
   live = [function(t) for t, function in terms if not isinstance(t, SymbolicZero)]
   return functools.reduce(operator.add, live) if live else jnp.zeros_like(y)

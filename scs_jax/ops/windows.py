@@ -6,6 +6,7 @@ import itertools
 import math
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,12 @@ from scs_jax.ops.transposes import linear
 
 
 def shifts(x: jax.Array, window: Window, fill: float = 0) -> list[jax.Array]:
-  """Returns, for each position in the window, what every placement of the window sees there.
+  """Returns, for each position in the window, the values that all placements have there.
 
   Args:
     x: `[batch, *spatial, features]`.
     window: the resolved window.
-    fill: what the padding is filled with.
+    fill: value of the padding.
 
   Returns:
     One `[batch, *output, features]` for each position, in row-major order.
@@ -33,10 +34,10 @@ def shifts(x: jax.Array, window: Window, fill: float = 0) -> list[jax.Array]:
 
 
 def overlap_add(terms: Sequence[jax.Array], window: Window) -> jax.Array:
-  """Returns the sum over the positions in the window of what each placement sees of that term.
+  """Returns, for each placement of the window, the sum of what each position sees of its term.
 
-  With `terms` the same image at every position it is `sum(shifts(image))`, but the image is shifted
-  by padding it instead of slicing it, so that the transpose is made of slices.
+  If all `terms` are one image this equals `sum(shifts(image))`. Here the image is shifted by
+  padding instead of slicing, so the transpose is made of slices.
 
   Args:
     terms: one `[batch, *spatial, features]` for each position, in row-major order.
@@ -47,9 +48,9 @@ def overlap_add(terms: Sequence[jax.Array], window: Window) -> jax.Array:
   """
   sizes = list(zip(window.shape, window.dilation, strict=True))
   zero = jnp.zeros((), terms[0].dtype)
-  total = None
+  total: Any = None
   for term, position in zip(terms, itertools.product(*map(range, window.shape)), strict=True):
-    # Everything is placed where the window's last position is, further on for earlier ones.
+    # A term is placed for the last position of the window; terms of earlier positions move right.
     pads = [((w - 1 - i) * d, i * d, 0) for (w, d), i in zip(sizes, position, strict=True)]
     placed = lax.pad(term, zero, [(0, 0, 0), *pads, (0, 0, 0)])
     total = placed if total is None else total + placed
@@ -66,8 +67,8 @@ def overlap_add(terms: Sequence[jax.Array], window: Window) -> jax.Array:
 def window_sum(x: jax.Array, window: Window) -> jax.Array:
   """Returns the sum of `x: [batch, *spatial, features]` over every window, zeros outside.
 
-  Box windows are separable, so each dimension is summed by itself. Only additions: a window of
-  zeros sums to 0 exactly, which a running sum with subtractions would not promise.
+  Box windows are separable, so each dimension is summed separately. There are only additions: a
+  window of zeros sums to exactly 0, which a running sum with subtractions does not guarantee.
   """
   for dimension in range(len(window.shape)):
     x = _sum_along(x, along(window, dimension, x.shape[1:-1]))
@@ -81,7 +82,7 @@ def _sum_along(x, line):
 
 
 def along(window: Window, dimension: int, spatial: tuple[int, ...]) -> Window:
-  """Returns what `window` is along one dimension of an image of size `spatial`, 1 in the others."""
+  """Returns `window` along one dimension of an image of size `spatial`, and 1 in the others."""
   still = Window(
     (1,) * len(spatial), (1,) * len(spatial), ((0, 0),) * len(spatial), (1,) * len(spatial), spatial
   )
@@ -117,18 +118,18 @@ def to_kernels(x: jax.Array, out: int) -> jax.Array:
   groups = x.shape[-1]
   if groups in (1, out):
     return x
-  # As jnp.repeat; but XLA:CPU keeps what is concatenated, and would repeat again for every use.
+  # Equals jnp.repeat, but XLA:CPU materialises it once instead of repeating for every use.
   return jnp.stack([x] * (out // groups), -1).reshape(*x.shape[:-1], out)
 
 
 def patch_norms(x: jax.Array, window: Window, groups: int, dtype: jnp.dtype) -> jax.Array:
   """Returns the Euclidean norm of every patch in each group: `[batch, *output, groups]`.
 
-  The squares are summed over the features first, so that the window slides over one number for
-  each group instead of `in // groups`.
+  The squares are summed over the features first, so the window slides over one value per group
+  instead of `in // groups`.
   """
   squares = jnp.square(x.astype(dtype))
-  if groups == 1:  # written apart because XLA:CPU loops slowly over one dimension more
+  if groups == 1:  # XLA:CPU is slow with the extra dimension of the general form
     squares = squares.sum(-1, keepdims=True)
   elif groups < x.shape[-1]:
     squares = squares.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).sum(-1)
@@ -144,7 +145,7 @@ def safe_sqrt(x: jax.Array) -> jax.Array:
 @safe_sqrt.defjvp
 def _safe_sqrt_jvp(primals, tangents):
   y, (dx,) = safe_sqrt(*primals), tangents
-  # XLA repeats what is cheap for every use, and keeps roots and quotients: so everything is from y,
-  # and the quotient comes first, which is last in the transpose.
+  # XLA recomputes cheap expressions for every use and keeps roots and quotients. Therefore
+  # everything is computed from y, and the quotient comes first, which is last in the transpose.
   positive = y > 0
   return y, jnp.where(positive, dx / jnp.where(positive, 2 * y, 1), 0)

@@ -5,10 +5,11 @@ import os
 from flax import nnx
 
 from scs_jax.train.config import Config
+from scs_jax.train.evaluate import evaluate
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.loop import run
 from scs_jax.train.resources import NonFiniteError
-from scs_jax.train.restore import check_config, draw_checkpoint, evaluate_checkpoint, load
+from scs_jax.train.restore import draw, load, weights
 from scs_jax.train.steps import State, as_float
 
 __all__ = [
@@ -16,7 +17,8 @@ __all__ = [
   'NonFiniteError',
   'State',
   'as_float',
-  'draw_checkpoint',
+  'draw',
+  'evaluate',
   'evaluate_checkpoint',
   'load',
   'run',
@@ -24,19 +26,25 @@ __all__ = [
   'trained_model',
 ]
 
+# The names of version 0.1.0, which took a config instead of an experiment.
+
 
 def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, float]:
-  """Trains as `config` says: `run(Experiment(config), workdir)`, the name of version 0.1.0."""
+  """Returns `run(Experiment(config), workdir)`."""
   return run(Experiment(config), workdir)
+
+
+def evaluate_checkpoint(
+  config: Config, workdir: str | os.PathLike, step: int | None = None, *, averaged: bool = True
+) -> dict[str, float]:
+  """Returns `evaluate(Experiment(config), workdir, step, averaged=averaged)`."""
+  return evaluate(Experiment(config), workdir, step, averaged=averaged)
 
 
 def trained_model(
   config: Config, workdir: str | os.PathLike, step: int | None = None
 ) -> nnx.Module:
-  """Returns `load(workdir, step)` if it is a run of `config`: the name of version 0.1.0.
-
-  Raises:
-    ArgumentError: as `load`, and if the workdir holds a run of another config.
-  """
-  check_config(config, workdir)
-  return load(workdir, step)
+  """Returns `load(workdir, step)`, and raises ArgumentError if it is a run of another config."""
+  experiment = Experiment(config)
+  _, params, statistics = weights(experiment, workdir, step)
+  return experiment.structure.merge(params, statistics)

@@ -35,7 +35,7 @@ Config = Any
 
 
 def default(model: str = 'scs_net') -> Config:
-  """Returns a config with every key there is.
+  """Returns a config with every key there is. A key that it does not have cannot be set.
 
   Args:
     model: name of a network of `scs_jax.models.MODELS`, or 'my_module:MyNet'. The arguments of its
@@ -96,6 +96,7 @@ def default(model: str = 'scs_net') -> Config:
   config.optimizer.schedule.warmup_fraction = placeholder(float)
   config.optimizer.momentum = 0.95  # of SGD, or b1 of Adam, in [0, 1)
   # Momentum at the peak of 'one_cycle', in [0, 1). None keeps the momentum constant.
+  config.optimizer.cycle_momentum_to = placeholder(float)
   config.optimizer.cycle_momentum_to = 0.85
   # Decoupled weight decay of kernels, at least 0. Biases and normalisation have none.
   config.optimizer.weight_decay = 0.0
@@ -118,7 +119,7 @@ def default(model: str = 'scs_net') -> Config:
   config.rollbacks = 0  # how often a loss that is not finite may roll back to a checkpoint
   config.on_save_error = 'stop'  # or 'continue', which trains on without that checkpoint
   config.stall_seconds = 600.0  # without progress until every process reports what it waits for
-  return config
+  return config.lock()  # a misspelt key is an error, in a file as on the command line
 
 
 def get_config(path: str) -> Config:
@@ -146,12 +147,20 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
   """
   try:
     config = default(values['model']['name'])
+    _check_keys(values, config)
     config.update(_with_tuples(values))
-  except (KeyError, TypeError) as error:
+  except (ArgumentError, KeyError, TypeError) as error:
     raise ArgumentError(
       f'{source} is not the config of a run of this version of scs_jax: {error}'
     ) from error
   return config
+
+
+def _check_keys(values: Mapping[str, Any], config: Config, prefix: str = '') -> None:
+  for key, value in values.items():
+    check_known('key', f'{prefix}{key}', [f'{prefix}{known}' for known in config])
+    if isinstance(value, Mapping) and isinstance(config[key], ConfigDict):
+      _check_keys(value, config[key], f'{prefix}{key}.')
 
 
 def to_json(config: Config) -> str:

@@ -66,6 +66,19 @@ class Experiment:
     given = {'train_set': train_set, 'eval_set': eval_set, 'sizes': sizes}
     self.__dict__.update({name: value for name, value in given.items() if value is not None})
 
+  @property
+  def identity(self) -> tuple[str, tuple[str, ...], str]:
+    """What a workdir is claimed with.
+
+    The config as JSON, the first words of keys that a resumed run may change, and the defaults.
+    """
+    defaults = configuration.default(self.config.model.name)
+    return (
+      configuration.to_json(self.config),
+      configuration.MAY_CHANGE,
+      configuration.to_json(defaults),
+    )
+
   # ------------------------------------------------------------------------------------- Data
 
   @property
@@ -75,7 +88,7 @@ class Experiment:
 
   @functools.cached_property
   def train_set(self) -> Any:
-    """The examples to train on, in memory or streamed: `data.Examples` or `data.records.Records`."""
+    """The examples to train on: `data.Examples`, or `data.records.Records` if they are streamed."""
     return self._load(self.config.data.train_split)
 
   @functools.cached_property

@@ -1,4 +1,4 @@
-"""What is learned: losses and what else is worth knowing, one value for each example."""
+"""Objectives: a loss and other metrics, one value for each example."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float =
   Args:
     logits: `[batch, classes]`.
     labels: `[batch]`, integers in `[0, classes)`.
-    label_smoothing: the share of the target that is spread evenly over all classes.
+    label_smoothing: share of the target that is spread evenly over all classes.
 
   Returns:
     `[batch]`, in nats; float32, or float64 for float64 logits.

@@ -62,7 +62,7 @@ def constant(total_steps: int, *, peak_learning_rate: float) -> Schedule:
 
 
 def _up_and_down(total_steps, rising_fraction, start, peak, end) -> Schedule:
-  """Goes from start to peak to end along two half cosines; also for a peak below its ends."""
+  """Goes from start to peak to end along two half cosines; the peak may be the lowest point."""
   turn = max(rising_fraction * total_steps, 1)
   half = lambda a, b, t: b + (a - b) * (1 + jnp.cos(math.pi * jnp.clip(t, 0, 1))) / 2
 
@@ -113,12 +113,11 @@ def make(
     name: 'adamw' or 'sgd' (with Nesterov momentum).
     schedule: name and settings of the learning rate, for `make_schedule`.
     momentum: of SGD, or b1 of Adam.
-    cycle_momentum_to: if given, momentum moves to this value and back while the learning rate of
-      the schedule 'one_cycle' rises and falls.
+    cycle_momentum_to: momentum at the peak of the schedule 'one_cycle'; it moves there and back.
+      None keeps the momentum constant.
     weight_decay: of kernels, decoupled and multiplied by the learning rate; biases and
       normalisation have none.
-    p_weight_decay: of the unconstrained p, which it pulls towards p = log 2; leave it at 0 unless
-      that is what you study.
+    p_weight_decay: of the unconstrained p; it pulls p towards log 2.
     q_weight_decay: of the unconstrained q, likewise.
     p_multiplier: on the learning rate of p.
     q_multiplier: on the learning rate of q.
@@ -155,10 +154,10 @@ def make(
 
 
 def group_of(path: tuple) -> str:
-  """Returns which group a parameter belongs to, by the last name in its path.
+  """Returns the group of a parameter, from the last name in its path.
 
-  'p' and 'q' are those of the SCS layers, 'kernel' is what weight decay applies to, and 'other'
-  are biases and normalisation.
+  'p' and 'q' are those of SCS layers, 'kernel' has weight decay, and 'other' are biases and
+  normalisation.
   """
   name = str(getattr(path[-1], 'key', ''))
   return {'raw_p': 'p', 'raw_q': 'q', 'kernel': 'kernel'}.get(name, 'other')

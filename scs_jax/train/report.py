@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from scs_jax.train.experiment import Experiment
 
 GUESSING = (
-  'this is no better than guessing. If it stays so, the outputs may vanish from layer to layer: use '
-  'a smaller q, a p nearer to 1, fewer layers or model.scale_init; or lower the learning rate'
+  'this is no better than guessing. If it stays so, the outputs may vanish from layer to layer: '
+  'use a smaller q, a p nearer to 1, fewer layers or model.scale_init; or lower the learning rate'
 )
 
 
@@ -47,7 +47,8 @@ def conclusion(
     reached = f'PSNR {values["val/psnr"]:.2f} dB'
   rate = steps * experiment.config.batch_size / seconds
   effort = f'{seconds:.0f} s, {rate:.0f} images/s in all' if steps else 'nothing was left to train'
-  return f'{size(experiment.state_shapes.params)}, {experiment.config.data.eval_split} {reached}, {effort}'
+  split = experiment.config.data.eval_split
+  return f'{size(experiment.state_shapes.params)}, {split} {reached}, {effort}'
 
 
 def guesses(values: Mapping[str, float], num_classes: int) -> bool:

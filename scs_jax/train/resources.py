@@ -1,4 +1,4 @@
-"""What the loop holds while it runs: the claimed workdir, checkpoints, log, signals and watchdog."""
+"""What the loop holds while it runs: claim, checkpoints, log, signals and watchdog."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,6 @@ from etils import epath
 from jax.sharding import Mesh
 
 from scs_jax.errors import UserError
-from scs_jax.train import config as configuration
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.steps import Batch, State
 from scs_jax.train.stopping import StopRequest
@@ -123,15 +122,8 @@ def opened(
   batches = experiment.train_batches()
   # Before the claim, because a config that cannot work must not claim a workdir.
   train_step, evaluate = experiment.train_step(mesh), experiment.evaluation(mesh)
-  defaults = configuration.to_json(configuration.default(config.model.name))
   with (
-    claim(
-      path,
-      configuration.to_json(config),
-      configuration.MAY_CHANGE,
-      defaults,
-      sizes=experiment.sizes,
-    ),
+    claim(path, *experiment.identity, sizes=experiment.sizes),
     Checkpoints(
       path / 'checkpoints',
       keep_latest=config.keep_latest,

@@ -11,8 +11,6 @@ from flax import nnx
 from scs_jax import data, pictures
 from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
-from scs_jax.train import sharding
-from scs_jax.train.config import Config
 from scs_jax.train.experiment import Experiment
 from scs_jax.workdir import (
   CheckpointError,
@@ -84,10 +82,11 @@ def weights(
     averaged: whether to take averaged weights if there are any.
 
   Raises:
-    ArgumentError: the workdir holds no checkpoint.
+    ArgumentError: the workdir holds no checkpoint, or a run of another config.
     scs_jax.workdir.CheckpointError: the checkpoint is damaged, absent or of another model.
   """
   path = _existing(workdir)
+  check_same_run(path, *experiment.identity)
   with Checkpoints(path / 'checkpoints', read_only=True) as checkpoints:
     parts = ['ema'] if averaged and experiment.config.ema_decay is not None else []
     restored = checkpoints.restore_parts(parts or ['params', 'statistics'], step)
@@ -99,45 +98,12 @@ def weights(
   return restored.step, params, statistics
 
 
-def evaluate_checkpoint(
-  config: Config,
-  workdir: str | os.PathLike,
-  step: int | None = None,
-  *,
-  averaged: bool = True,
-) -> dict[str, float]:
-  """Evaluates a checkpoint of a workdir, and changes nothing on disk.
-
-  Args:
-    config: that of the run.
-    workdir: that of the run.
-    step: of the checkpoint; None means the newest good one.
-    averaged: False evaluates the parameters of the last step, even if the run averages them.
-
-  Returns:
-    'step' and the metrics that `scs_jax.train.run` returns.
-
-  Raises:
-    ArgumentError: the workdir holds no checkpoint, or a run of another config.
-    scs_jax.workdir.CheckpointError: the checkpoint is damaged or absent, or none is intact.
-  """
-  check_config(config, workdir)
-  experiment = Experiment(config)
-  mesh = experiment.mesh()
-  step, params, statistics = weights(experiment, workdir, step, averaged=averaged)
-  held = (params, statistics)
-  held = jax.device_put(held, sharding.state_shardings(mesh, held))
-  return {'step': step, **experiment.evaluation(mesh)(*held)}
-
-
-def draw_checkpoint(
-  config: Config, workdir: str | os.PathLike, step: int | None = None
-) -> epath.Path:
+def draw(experiment: Experiment, workdir: str | os.PathLike, step: int | None = None) -> epath.Path:
   """Draws the kernels of a checkpoint and their responses to one image of the evaluation set.
 
   Args:
-    config: that of the run.
-    workdir: that of the run; its folder `pictures/` is written.
+    experiment: that of the workdir.
+    workdir: where the run trained; its folder `pictures/` is written.
     step: of the checkpoint; None means the newest good one.
 
   Returns:
@@ -146,21 +112,15 @@ def draw_checkpoint(
   Raises:
     ArgumentError: as `load`, and if the model has no first layer with kernels.
   """
-  check_config(config, workdir)
-  image = next(data.evaluation_batches(Experiment(config).eval_set, 1))['image'][0]
+  _, params, statistics = weights(experiment, workdir, step)
+  image = next(data.evaluation_batches(experiment.eval_set, 1))['image'][0]
+  model = experiment.structure.merge(params, statistics)
   pictures_folder = folder(workdir) / 'pictures'
-  pictures.draw(load(workdir, step), image.astype(np.float32) / 255, pictures_folder)
+  pictures.draw(model, image.astype(np.float32) / 255, pictures_folder)
   return pictures_folder
 
 
-def check_config(config: Config, workdir: str | os.PathLike) -> None:
-  """Raises ArgumentError unless `workdir` holds a run of this config."""
-  defaults = configuration.to_json(configuration.default(config.model.name))
-  path = _existing(workdir)
-  check_same_run(path, configuration.to_json(config), configuration.MAY_CHANGE, defaults)
-
-
-def _existing(workdir):
+def _existing(workdir: str | os.PathLike) -> epath.Path:
   path = folder(workdir)
   if not holds_run(path):
     raise ArgumentError(f'--workdir {path} holds no run: train first')
@@ -177,6 +137,7 @@ def _check_fit(experiment: Experiment, params: Any, statistics: Any, step: int) 
   differ = [path for path in sorted(wanted | held) if wanted.get(path) != held.get(path)]
   if differ:
     raise CheckpointError(
-      f'step {step} does not fit the model: {differ[0]!r} is {held.get(differ[0], "absent")} in the '
-      f'checkpoint and {wanted.get(differ[0], "absent")} in the model'
+      f'step {step} does not fit the model: {differ[0]!r} is '
+      f'{held.get(differ[0], "absent")} in the checkpoint and '
+      f'{wanted.get(differ[0], "absent")} in the model'
     )

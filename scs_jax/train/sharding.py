@@ -1,4 +1,4 @@
-"""Where arrays live: the mesh, the rule from a parameter to its sharding, batches made global."""
+"""Where arrays live: the mesh, the sharding of every parameter, and global batches."""
 
 import math
 import os
@@ -16,9 +16,9 @@ AXES = ('data', 'fsdp')
 def use_cpu_cores(batch_size: int) -> None:
   """Lets JAX see as many CPU devices as there are cores, if they divide the batch.
 
-  XLA:CPU runs a convolution on one core; a batch sharded over one device a core uses them all, on
-  the code path of a pod. Takes the largest count that divides `batch_size`. Must be called before
-  JAX is used; a count set by the environment is left alone, and accelerators are not affected.
+  XLA:CPU runs a convolution on one core. With one device per core and the batch sharded over them,
+  all cores work, on the code path of a pod. The count is the largest that divides `batch_size`.
+  Call it before JAX is used. A count set in the environment is kept; accelerators are not affected.
   """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   given = re.search(
@@ -29,8 +29,8 @@ def use_cpu_cores(batch_size: int) -> None:
   else:
     devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
     jax.config.update('jax_num_cpu_devices', devices)
-  # A device that waits for the others in an all-reduce holds a thread of the pool that they all run
-  # on, which has one for each core; on a busy machine XLA was once seen to wait for ever and abort.
+  # All devices run on one pool of threads, and a device that waits in an all-reduce holds its
+  # thread. With one thread per core XLA once waited for ever on a busy machine: add spare ones.
   os.environ.setdefault('PJRT_NPROC', str(devices + cores + 2))
 
 
@@ -96,10 +96,10 @@ def state_shardings(mesh: Mesh, abstract_state):
 
 
 def gather(mesh: Mesh, params):
-  """Returns parameters that are whole on every device, inside the function that is differentiated.
+  """Returns parameters that are whole on every device; for use inside the differentiated function.
 
-  Its transpose makes their gradients whole, before each device keeps its part. Left to itself the
-  compiler carries the splits into the convolutions, and exchanges kernels in rings, or images.
+  The transpose makes the gradients whole before each device keeps its part. Without this the
+  compiler carries the splits into the convolutions and exchanges kernels in rings, or even images.
   """
   return jax.lax.with_sharding_constraint(params, replicated(mesh))
 

@@ -1,48 +1,45 @@
-"""Searches for small networks, on a validation split cut from the training set; logs every trial.
+"""Searches for small networks at random on a validation split, and logs every trial.
 
-python experiments/records/search.py --task=mnist --trials=30 --workdir=DIR
+python -m experiments.records --task=mnist --trials=30 --workdir=DIR
 
-Trial i is drawn with the seed i, so the same command tries the same networks in the same order and
-goes on where it stopped. Two processes may share the work: --first=0 --every=2 and --first=1 --every=2.
-
-Afterwards, in one process, --longer=3 trains the best three of the trials in the log for five times as many epochs.
+Trial i is drawn with the seed i, so a repeated command draws the same networks; it resumes where it
+stopped. Two processes may share the work: --first=0 --every=2 and --first=1 --every=2. Afterwards
+--longer=3, in one process, trains the best three trials of the log for five times as many epochs.
 """
 
 import dataclasses
 import functools
 import pathlib
-import sys
+from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags as absl_flags
 
-HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+from experiments import flags
+from experiments.records.held_out import outcome, splits
+from experiments.results import Trial, add_missing, parameters, read, results_file
+from scs_jax.train import Experiment
 
-from held_out import outcome, splits  # noqa: E402
-from results import Trial, add_missing, parameters, read, results_file  # noqa: E402
-
-# Data set, most parameters, and epochs of a trial, each two minutes on one core.
+# Config, most parameters, and epochs of a trial, which takes two minutes on one core.
 TASKS = {
   'mnist': ('configs/mnist.py:separable', 900, 8),
   'fashion_mnist': ('configs/fashion_mnist.py', 1850, 8),
 }
-# Multiplying is much faster than a learned power and costs no parameters, and small batches stay in
-# the processor's cache.
+IMAGES = {'input_shape': (28, 28, 1), 'num_classes': 10}
+# A fixed p of 2 is a multiplication, which is much faster than a learned power and has no
+# parameters. Small batches stay in the processor's cache.
 FAST = {'model.p_mode': 'fixed', 'model.p_init': 2.0, 'batch_size': 32}
-TASK = flags.DEFINE_enum('task', None, list(TASKS), 'Which record.', required=True)
-TRIALS = flags.DEFINE_integer('trials', 30, 'How many networks.')
-FIRST = flags.DEFINE_integer('first', 0, 'The first trial.')
-EVERY = flags.DEFINE_integer('every', 1, 'The step between trials.', lower_bound=1)
-LONGER = flags.DEFINE_integer('longer', 0, 'How many of the best to train five times as long.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Gets a folder for each trial.', required=True)
-RESULTS = flags.DEFINE_string(
-  'results', None, 'Gets a line for each trial; if not given, trials.jsonl in --workdir does.'
-)
+TASK = absl_flags.DEFINE_enum('task', None, list(TASKS), 'Which record.', required=True)
+TRIALS = absl_flags.DEFINE_integer('trials', 30, 'How many networks.')
+FIRST = absl_flags.DEFINE_integer('first', 0, 'The first trial.')
+EVERY = absl_flags.DEFINE_integer('every', 1, 'The step between trials.', lower_bound=1)
+LONGER = absl_flags.DEFINE_integer('longer', 0, 'How many of the best to train longer.')
+WORKDIR = flags.workdir()
+RESULTS = flags.results()
 
 
 def draw(task: str, number: int) -> Trial:
-  """Returns trial `number`: the first drawn network that is just below the record."""
+  """Returns trial `number`: the first drawn network with 90 to 100 % of the parameters allowed."""
   file, limit, epochs = TASKS[task]
   rng = np.random.default_rng(number)
   while True:
@@ -62,15 +59,15 @@ def draw(task: str, number: int) -> Trial:
         'save_every_epochs': epochs,
       },
     )
-    if 0.9 * limit <= parameters(trial.load()) < limit:
+    if 0.9 * limit <= parameters(Experiment(trial.load(), sizes=IMAGES)) < limit:
       return trial
 
 
-def network(rng: np.random.Generator) -> dict:
+def network(rng: np.random.Generator) -> dict[str, Any]:
   """Draws a first SCS layer and two or three separable ones, with an absolute max pool after each.
 
-  A depthwise layer has kernels of its own for each channel, or one bank for all: nine numbers a
-  kernel for any number of channels. Signs are dropped before each pool.
+  A depthwise layer has its own kernels for each channel, or one bank that all channels share: nine
+  numbers a kernel for any number of channels. The magnitude is taken before each pool.
   """
   signs = [{'kind': 'abs'}]
   first = {'kind': 'scs', 'features': int(rng.integers(4, 13)), 'window': int(rng.choice([3, 5]))}
@@ -96,12 +93,13 @@ def longer(trial: Trial) -> Trial:
 
 
 def best(results: list[dict], task: str, trials: int, count: int) -> list[int]:
-  """Returns the numbers of the best of the first `trials` trials, the best first."""
+  """Returns the numbers of the `count` best of the first `trials` trials, best first."""
   done = [line for line in results if line['task'] == task and line['trial'] in range(trials)]
   return [line['trial'] for line in sorted(done, key=lambda line: -line['accuracy'])[:count]]
 
 
-def main(_):
+def main(_: list[str]) -> None:
+  """Adds a line for each trial that has none."""
   task, results = TASK.value, results_file(RESULTS.value, WORKDIR.value, 'trials.jsonl')
 
   def add(name: int | str, trial: Trial) -> None:
@@ -115,4 +113,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  flags.run(main)

@@ -2,26 +2,28 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
-SPEED = pathlib.Path(__file__).parent.parent / 'experiments' / 'speed'
+from experiments.results import ROOT
 
 
 def test_a_chain_of_layers_on_tpu_moves_fewer_bytes_than_the_block_it_replaces():
   pytest.importorskip('libtpu', reason='the TPU compiler: pip install libtpu')
   code = (
-    'import json, jax.numpy as jnp, layers, tpu; shape = layers.SHAPES[2];'
-    'print(json.dumps([tpu.chain_cost(shape, row, jnp.bfloat16) for row in tpu.ROWS[:3]]))'
+    'import json, jax.numpy as jnp; from experiments.speed import layers, tpu;'
+    'tpu.without_a_chip(); shape = layers.SHAPES[2];'
+    'rows = [tpu.chain_cost(shape, row, jnp.bfloat16) for row in tpu.FORMULATIONS[:3]];'
+    'print(json.dumps(rows))'
   )
-  environment = {
-    **os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': f'{SPEED}:{SPEED.parent.parent}'
-  }  # fmt: skip
   run = subprocess.run(
-    [sys.executable, '-c', code], env=environment, capture_output=True, text=True
+    [sys.executable, '-c', code],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
   )
   assert run.returncode == 0, run.stderr
   bare, block, ours = json.loads(run.stdout.splitlines()[-1])

@@ -1,0 +1,1 @@
+"""Which map makes p and q positive? `python -m experiments.parametrisation`."""

@@ -1,0 +1,1 @@
+"""What does the TPU compiler report for the training step on a pod?"""

@@ -1,0 +1,1 @@
+"""How few parameters are enough? `python -m experiments.records`."""

@@ -1,0 +1,1 @@
+"""What does an SCS layer cost, beside the block that it replaces?"""

@@ -1,0 +1,1 @@
+"""How fast can a host feed a chip?"""

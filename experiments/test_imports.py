@@ -1,0 +1,22 @@
+"""Every module of experiments imports without its optional packages, or is skipped for that reason."""
+
+import pytest
+
+from experiments.results import ROOT
+
+OPTIONAL = ('torch', 'libtpu')
+MODULES = [
+  '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+  for path in sorted((ROOT / 'experiments').rglob('*.py'))
+  if not path.name.startswith(('test_', 'conftest', '__init__'))
+]
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_modules_import_what_is_there(module, load):
+  try:
+    load(module)
+  except ImportError as error:
+    if error.name in OPTIONAL:
+      pytest.skip(f'needs {error.name}')
+    raise

@@ -1,0 +1,1 @@
+"""The architectures side by side. `python -m experiments.zoo`."""

@@ -1,0 +1,123 @@
+"""An experiment: a config, built."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_models import OWN
+from test_train import assert_equal, small_config
+
+import scs_jax
+from scs_jax import data, train
+from scs_jax.train import Experiment, sharding
+from scs_jax.train.config import default, from_dict, to_json
+
+SIZES = {'input_shape': (8, 8, 3), 'num_classes': 4}
+
+
+@pytest.fixture
+def own_config(tmp_path, monkeypatch):
+  """Of a network with dropout and BatchNorm."""
+  (tmp_path / 'nets_of_the_user.py').write_text(OWN)
+  monkeypatch.syspath_prepend(tmp_path)
+  config = default('nets_of_the_user:MyNet')
+  config.data.name = 'fake'
+  config.batch_size = 16
+  config.ema_decay = 0.9
+  return config
+
+
+def states(config, steps=3):
+  experiment = Experiment(config)
+  mesh = experiment.mesh()
+  step, state = experiment.train_step(mesh), experiment.first_state(mesh)
+  batches = experiment.train_batches()
+  for _ in range(steps):
+    state, metrics = step(state, sharding.to_global(mesh, next(batches)))
+  return experiment, jax.tree.map(np.asarray, state), float(metrics['loss'])
+
+
+def test_dropout_and_batch_norm_of_ones_own_module_obey_the_loop(own_config):
+  experiment, state, loss = states(own_config)
+  _, again, same_loss = states(own_config)
+  assert_equal(state, again)  # what dropout draws depends on the seed and the batch alone
+  assert loss == same_loss
+  assert set(state.statistics) == {'norm'}  # and no stream of random keys is saved
+  assert np.abs(state.statistics['norm']['mean']).max() > 0
+  own_config.model.rate = 0.0
+  _, other, _ = states(own_config)
+  assert not np.array_equal(other.params['head']['kernel'], state.params['head']['kernel'])
+  model = experiment.model_of(state)
+  x = jnp.asarray(experiment.eval_set.images[:4] / np.float32(255))
+  np.testing.assert_array_equal(model(x), model(x))
+  np.testing.assert_allclose(model(x)[:2], model(x[:2]), rtol=1e-5)  # statistics of no batch
+
+
+def test_two_seeds_drop_other_values(own_config):
+  losses = []
+  for seed in (0, 1):
+    own_config.seed = seed
+    experiment = Experiment(own_config)
+    model = experiment.model()
+    params, statistics = (train.steps.split(model))[:2]
+    merged = experiment.structure.merge(params, statistics, train=True, key=jax.random.key(seed))
+    losses.append(merged.dropout(jnp.ones(1000)))
+  assert 0.3 < np.mean(losses[0] == 0) < 0.7
+  assert not np.array_equal(*losses)
+
+
+def test_sizes_build_a_model_without_any_data():
+  config = default('resnet')
+  config.data.name = 'a data set that is nowhere'
+  config.model.update(widths=(4,), blocks=(1,))
+  model = Experiment(config, sizes=SIZES).model()
+  assert model(jnp.ones((2, 8, 8, 3))).shape == (2, 4)
+
+
+def test_given_examples_take_the_place_of_the_configs():
+  images = np.zeros((32, 8, 8, 3), np.uint8)
+  examples = data.Examples(images, np.arange(32, dtype=np.int32) % 4, num_classes=4)
+  config = default('resnet')
+  config.data.name = 'a data set that is nowhere'
+  experiment = Experiment(config, train_set=examples, eval_set=examples)
+  assert experiment.sizes == SIZES
+  assert experiment.total_steps == round(30 * 32 / 128)
+
+
+def test_an_evaluation_loads_no_training_images():
+  config = small_config()
+  config.data.train_split = 'a split that is nowhere'
+  experiment = Experiment(config)
+  mesh = experiment.mesh()
+  params, statistics, _ = train.steps.split(experiment.model())
+  assert 'val/accuracy' in experiment.evaluation(mesh)(params, statistics)
+
+
+def test_a_config_is_the_same_after_it_was_written_and_read():
+  config = small_config(ema_decay=0.5)
+  again = from_dict(json.loads(to_json(config)), 'here')
+  assert to_json(again) == to_json(config)
+  assert again.augment.scale == config.augment.scale  # a tuple again
+  with pytest.raises(ValueError, match=r'here is not the config of a run.*optimizr'):
+    from_dict({**json.loads(to_json(config)), 'optimizr': {}}, 'here')
+
+
+def test_a_workdir_says_by_itself_what_it_holds(tmp_path, monkeypatch):
+  config = small_config(total_epochs=1)
+  train.run(Experiment(config), tmp_path / 'run')
+  elsewhere = tmp_path / 'elsewhere'
+  elsewhere.mkdir()
+  monkeypatch.chdir(elsewhere)
+  with monkeypatch.context() as patch:
+    patch.setattr(data, 'load', None)  # no data set is read
+    model = scs_jax.load(tmp_path / 'run')
+  examples = data.load('mnist5k', config.data.eval_split)
+  accuracy = np.mean(
+    model(train.as_float(jnp.asarray(examples.images))).argmax(-1) == examples.labels
+  )
+  values = train.evaluate_checkpoint(config, tmp_path / 'run')
+  assert accuracy == pytest.approx(values['val/accuracy'])
+  with pytest.raises(ValueError, match='holds no run'):
+    scs_jax.load(elsewhere)
