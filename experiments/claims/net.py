@@ -1,6 +1,7 @@
-"""The network on which the claims are tried: one choice for each thing that is claimed about SCS."""
+"""The network on which the claims are tested: one argument for each claim about SCS."""
 
 import math
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,27 +14,28 @@ WIDTHS = (10, 12, 12, 12)
 
 
 class ClaimNet(nnx.Module):
-  """Four layers (5×5 with stride 2, then 3×3) with three pools, and a linear head.
+  """Four layers (5×5 with stride 2, then 3×3), three pools between them, and a linear head.
 
   Args:
     input_shape: `(height, width, channels)`.
-    num_classes: outputs.
+    num_classes: number of outputs.
     layer: 'scs'; 'conv' (with a bias, unless BatchNorm follows); 'soft_cosine'; or 'inside_root',
-      where q is added to the squared norm of the patch, under the root, and the kernel's norm has none.
-    activation: 'none', 'relu' or 'abs' after every layer.
-    norm: whether BatchNorm comes between layer and activation.
+      which adds q to the squared norm of the patch, under the root, and nothing to the kernel's
+      norm.
+    activation: 'none', 'relu' or 'abs', after every layer.
+    norm: whether BatchNorm comes between layer and activation. It obeys `train()` and `eval()`.
     pool: 'abs_max', 'max', 'average', or 'stride', which keeps one value of each window.
-    connection: 'dense', 'separable' (depthwise, then pointwise) or 'grouped' (two groups); of
-      the layers after the first.
-    input_scale: the image, from 0 to 1, is multiplied by this.
-    input_shift: then this is added.
-    p_mode: of the SCS layers, like the rest.
-    p_init: see there.
-    q_mode: see there.
-    q_init: see there.
-    kernel_q: see there.
-    scale_init: see there.
-    rngs: of the parameters.
+    connection: of the layers after the first: 'dense', 'separable' (depthwise, then pointwise) or
+      'grouped' (two groups).
+    input_scale: factor on the image, whose values are from 0 to 1.
+    input_shift: added to the scaled image.
+    p_mode: of the SCS layers, see `scs_jax.nnx.SharpenedCosineSimilarity`, like the next five.
+    p_init: initial p.
+    q_mode: how q is learned.
+    q_init: initial q.
+    kernel_q: q of the kernel's norm.
+    scale_init: initial output scale; None means no scale.
+    rngs: streams of random keys; 'params' is used.
   """
 
   def __init__(
@@ -53,13 +55,17 @@ class ClaimNet(nnx.Module):
     q_mode: str = 'shared',
     q_init: float = 0.1,
     kernel_q: float | None = None,
-    scale_init: float | None = 10.0,
+    scale_init: float | None = None,
     rngs: nnx.Rngs,
   ):
-    similarity = {
-      'p_mode': p_mode, 'p_init': p_init, 'q_mode': q_mode, 'q_init': q_init,
-      'kernel_q': kernel_q, 'scale_init': scale_init,
-    }  # fmt: skip
+    similarity: dict[str, Any] = {
+      'p_mode': p_mode,
+      'p_init': p_init,
+      'q_mode': q_mode,
+      'q_init': q_init,
+      'kernel_q': kernel_q,
+      'scale_init': scale_init,
+    }
     self.input_scale, self.input_shift, self.pool = input_scale, input_shift, pool
     self.activation = activation
     features, levels, norms = input_shape[-1], [], []
@@ -71,10 +77,12 @@ class ClaimNet(nnx.Module):
       if connection == 'grouped' and not first:
         shapes = [(width, 3, 2)]
       for out, window, groups in shapes:
-        arguments = {
-          'kernel_size': (window, window), 'strides': 2 if first else 1,
-          'feature_group_count': groups, 'rngs': rngs,
-        }  # fmt: skip
+        arguments: dict[str, Any] = {
+          'kernel_size': (window, window),
+          'strides': 2 if first else 1,
+          'feature_group_count': groups,
+          'rngs': rngs,
+        }
         if layer == 'conv':
           levels.append(nnx.Conv(features, out, use_bias=not norm, **arguments))
         else:
@@ -87,8 +95,8 @@ class ClaimNet(nnx.Module):
     self.levels, self.norms = nnx.List(levels), nnx.List(norms)
     self.head = nnx.Linear(features, num_classes, rngs=rngs)
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Returns logits for images from 0 to 1."""
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns logits `[batch, num_classes]` for images `[batch, height, width, channels]`."""
     x = x * self.input_scale + self.input_shift
     for level, norm in zip(self.levels, self.norms, strict=True):
       if level is None:
@@ -96,13 +104,17 @@ class ClaimNet(nnx.Module):
         continue
       x = level(x)
       if norm is not None:
-        x = norm(x, use_running_average=not train)
+        x = norm(x)
       x = {'none': lambda x: x, 'relu': nnx.relu, 'abs': jnp.abs}[self.activation](x)
     return self.head(_pool(self.pool, x, x.shape[1])[:, 0, 0])
 
 
-def _pool(kind, x, size):
-  window = {'window_shape': (size, size), 'strides': (size, size), 'padding': 'SAME'}
+def _pool(kind: str, x: jax.Array, size: int) -> jax.Array:
+  window: dict[str, Any] = {
+    'window_shape': (size, size),
+    'strides': (size, size),
+    'padding': 'SAME',
+  }
   if kind == 'abs_max':
     return scs_jax.abs_max_pool(x, **window)
   if kind == 'stride':
@@ -111,26 +123,28 @@ def _pool(kind, x, size):
 
 
 class SoftCosine(scs_jax.nnx.SharpenedCosineSimilarity):
-  """Soft cosine similarity: features are mixed by a learned matrix, the same one everywhere."""
+  """Soft cosine similarity: one learned matrix mixes the features of every position."""
 
-  def __init__(self, in_features, out_features, **settings):
+  def __init__(self, in_features: int, out_features: int, **settings: Any):
     super().__init__(in_features, out_features, **settings)
-    self.mixing = nnx.Param(jnp.eye(in_features))  # so it begins as cosine similarity
+    self.mixing = nnx.Param(jnp.eye(in_features))  # starts as the cosine similarity
 
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     kernel = self.kernel[...]
     mixing = jnp.kron(jnp.eye(math.prod(kernel.shape[:2])), self.mixing[...])
-    y = scs_jax.soft_cosine_similarity(x, kernel, mixing, self.p, self.q, strides=self.strides)
+    strides = cast(int, self.strides)
+    y = scs_jax.soft_cosine_similarity(x, kernel, mixing, self.p, self.q, strides=strides)
     return y if self.scale_init is None else y * self.scale[...]
 
 
 class InsideRoot(scs_jax.nnx.SharpenedCosineSimilarity):
-  """The form of the gallery's spring of 2022: `sqrt(‖s‖² + q)`, and nothing beside the kernel."""
+  """The gallery's formula of spring 2022: `sqrt(‖s‖² + q)`, and no q beside the kernel's norm."""
 
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     kernel, (p, q) = self.kernel[...], (self.p, self.q)
+    strides = (cast(int, self.strides),) * 2
     slide = lambda x, kernel: lax.conv_general_dilated(
-      x, kernel, (self.strides,) * 2, 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+      x, kernel, strides, 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
     squares = slide(jnp.square(x).sum(-1, keepdims=True), jnp.ones((*kernel.shape[:2], 1, 1)))
     length = jnp.sqrt(jnp.square(kernel).sum((0, 1, 2)))

@@ -1,74 +1,71 @@
-"""How the size of activations and gradients moves through 50 SCS layers while they learn.
+"""Measures activations and gradients of fifty SCS layers while they learn.
 
-python experiments/depth/training.py   writes training.json, training.png and README.md's second table
+python -m experiments.depth.training
 
-The layers of run.py with a linear head, kernels and one exponent a layer learned by Adam on real
-images, halved to 16 x 16 to afford the steps; the gradients are those of the loss.
+It trains the cases that training.jsonl lacks, and rewrites training.png and the second table of
+README.md. The layers get a linear head. Adam learns the kernels and one exponent for each layer, on
+real images that are halved to 16 × 16 to save time. The gradients are those of the loss.
 """
 
-import json
+import functools
 import math
 import pathlib
-import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+import scs_jax
+from experiments.depth.layers import (
+  CASES,
+  SHOWN,
+  WIDTH,
+  Case,
+  by_layer,
+  draw,
+  draw_weights,
+  no_perturbations,
+  signal,
+  span,
+)
+from experiments.results import add_missing, read, write_between
+from scs_jax import data
+
 HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
-
-import run  # noqa: E402
-
-import scs_jax  # noqa: E402
-from scs_jax.data import load  # noqa: E402
-
 STEPS, MEASURED_AT = 300, (0, 100, 300)
 BATCH, LEARNING_RATE = 32, 2e-3
 CLASSES, POOLED = 10, 4
 
-
-def logits_of(weights, perturbations, images, case):
-  """Returns logits and the layers' sizes; the head sees the last map pooled to 4 x 4."""
-  maps, sizes = run.signal(weights, perturbations, images, *case)
-  small = scs_jax.abs_max_pool(maps, (POOLED, POOLED), strides=(POOLED, POOLED))
-  return small.reshape(len(images), -1) @ weights['head'], sizes
-
-
-def loss_of(weights, perturbations, images, labels, case):
-  logits, sizes = logits_of(weights, perturbations, images, case)
-  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), sizes
-
-
+Weights = dict[str, jax.Array]
 optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(LEARNING_RATE))
 
 
-@jax.jit
-def step(weights, state, images, labels, case):
-  """Returns new weights, the optimizer's new state and the loss."""
-  zeros = run.no_perturbations(images)
-  (loss, _), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-    weights, zeros, images, labels, case
-  )
-  updates, state = optimizer.update(gradients, state)
-  return optax.apply_updates(weights, updates), state, loss
+def main() -> None:
+  path = HERE / 'training.jsonl'
+  for name in SHOWN:
+    add_missing(path, {'case': name, 'seed': 0}, functools.partial(outcome, name))
+  results = {line['case']: line for line in read(path)}
+  write_between(HERE / 'README.md', 'training', table(results))
+  last = {name: line['measured'][str(STEPS)] for name, line in results.items()}
+  draw(last, HERE / 'training.png')
 
 
-@jax.jit
-def measure(weights, images, labels, case):
-  """Returns the root mean squares of activations and of the loss's gradients, by layer."""
-  zeros = run.no_perturbations(images)
-  gradients, sizes = jax.grad(loss_of, 1, has_aux=True)(weights, zeros, images, labels, case)
-  return sizes, run.by_layer(gradients)
+def outcome(name: str, seed: int = 0) -> dict[str, Any]:
+  """Trains a case.
 
-
-def train(case, images, labels, seed=0):
-  """Returns losses, exponents at the end and what `measure` saw, as lists."""
-  p, *case = case
+  Returns:
+    'losses' of all steps; 'p', the smallest and the largest at the end; and 'measured': by step,
+    the 'activations' and 'gradients' of every layer.
+  """
+  images, labels = _examples()
+  p, *rest = CASES[name]
+  case = tuple(rest)
   keys = jax.random.split(jax.random.key(seed))
-  weights = run.draw_weights(keys[0], images.shape[-1], p)
-  features = (images.shape[1] // POOLED) ** 2 * run.WIDTH
+  weights = draw_weights(keys[0], images.shape[-1], p)
+  features = (images.shape[1] // POOLED) ** 2 * WIDTH
   weights['head'] = 0.1 * jax.random.normal(keys[1], (features, CLASSES)) / math.sqrt(features)
   state = optimizer.init(weights)
   order = np.random.default_rng(seed).permutation(len(labels))
@@ -77,7 +74,7 @@ def train(case, images, labels, seed=0):
   losses, measured = [], {}
   for i in range(STEPS + 1):
     if i in MEASURED_AT:
-      # The same images each time, which no step sees.
+      # Always on the same images, which no step is trained on.
       sizes, gradients = measure(weights, *batch(STEPS), case)
       measured[i] = {'activations': sizes.tolist(), 'gradients': gradients.tolist()}
     if i < STEPS:
@@ -87,15 +84,61 @@ def train(case, images, labels, seed=0):
   return {'losses': losses, 'p': [float(p.min()), float(p.max())], 'measured': measured}
 
 
-def halved(images):
-  """Returns the means of 2 x 2 pixels, from 0 to 1, float32."""
+@functools.cache
+def _examples() -> tuple[jax.Array, jax.Array]:
+  examples = data.load('cifar10', f'train[:{(STEPS + 1) * BATCH}]')
+  return halved(examples.images), jnp.asarray(examples.labels, jnp.int32)
+
+
+def halved(images: np.ndarray) -> jax.Array:
+  """Returns the means of 2 × 2 pixels, from 0 to 1, float32."""
   n, height, width, channels = images.shape
   blocks = images.reshape(n, height // 2, 2, width // 2, 2, channels)
   return jnp.asarray(blocks.mean((2, 4), np.float32) / 255)
 
 
-def table(results):
-  """Returns all cases in Markdown; a span is written for each step it was measured at."""
+@jax.jit
+def step(
+  weights: Weights, state: Any, images: jax.Array, labels: jax.Array, case: Case
+) -> tuple[Any, Any, jax.Array]:
+  """Returns new weights, the optimizer's new state and the loss."""
+  zeros = no_perturbations(images)
+  (loss, _), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+    weights, zeros, images, labels, case
+  )
+  updates, state = optimizer.update(gradients, state)
+  return optax.apply_updates(weights, updates), state, loss
+
+
+@jax.jit
+def measure(
+  weights: Weights, images: jax.Array, labels: jax.Array, case: Case
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the root mean squares of activations and of the loss's gradients, by layer."""
+  zeros = no_perturbations(images)
+  gradients, sizes = jax.grad(loss_of, 1, has_aux=True)(weights, zeros, images, labels, case)
+  return sizes, by_layer(gradients)
+
+
+def loss_of(
+  weights: Weights, perturbations: jax.Array, images: jax.Array, labels: jax.Array, case: Case
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the mean cross-entropy and the layers' sizes."""
+  logits, sizes = logits_of(weights, perturbations, images, case)
+  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), sizes
+
+
+def logits_of(
+  weights: Weights, perturbations: jax.Array, images: jax.Array, case: Case
+) -> tuple[jax.Array, jax.Array]:
+  """Returns logits and the layers' sizes; the head sees the last map pooled to 4 × 4."""
+  maps, sizes = signal(weights, perturbations, images, *case)
+  small = scs_jax.abs_max_pool(maps, (POOLED, POOLED), strides=(POOLED, POOLED))
+  return small.reshape(len(images), -1) @ weights['head'], sizes
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+  """Returns all cases in Markdown, with a span for each measured step."""
   at = ', '.join(map(str, MEASURED_AT))
   rows = [
     '| fifty layers | loss, first 50 steps | last 50 | p at the end '
@@ -107,23 +150,10 @@ def table(results):
     cells = [name, *(f'{np.mean(part):.2f}' for part in (losses[:50], losses[-50:]))]
     cells.append(f'{p[0]:.2f} to {p[1]:.2f}')
     for quantity in ('activations', 'gradients'):
-      spans = (run.span(np.asarray(m[quantity])) for m in result['measured'].values())
+      spans = (span(m[quantity]) for m in result['measured'].values())
       cells.append(', '.join(f'{value:.3g}' for value in spans))
     rows.append(f'| {" | ".join(cells)} |')
   return '\n'.join(rows)
-
-
-def main():
-  examples = load('cifar10', f'train[:{(STEPS + 1) * BATCH}]')
-  images, labels = halved(examples.images), jnp.asarray(examples.labels, jnp.int32)
-  results = {}
-  for name in run.SHOWN:
-    results[name] = train(run.CASES[name], images, labels)
-    print(name, 'done', flush=True)
-  (HERE / 'training.json').write_text(json.dumps(results) + '\n')
-  run.write_between(HERE / 'README.md', 'training', table(results))
-  last = {name: result['measured'][STEPS] for name, result in results.items()}
-  run.draw(last, HERE / 'training.png')
 
 
 if __name__ == '__main__':

@@ -1,18 +1,33 @@
-"""Restores the newest checkpoint of a workdir on the devices there are; prints a digest of its bits.
+"""Restores the newest checkpoint of a workdir on the devices of this process.
 
-python experiments/faults/restore.py WORKDIR FSDP
+python -m experiments.faults.restore WORKDIR
+
+It prints the step and a digest of the bits of every array of the state.
 """
 
 import hashlib
-import json
-import pathlib
 import sys
+from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
+
+from scs_jax.train.restore import experiment_of
+from scs_jax.workdir import Checkpoints
 
 
-def digest(state) -> str:
+def main(workdir: str) -> None:
+  experiment = experiment_of(workdir)
+  wanted = experiment.abstract_state(experiment.mesh()).to_dict()
+  with Checkpoints(epath.Path(workdir) / 'checkpoints', read_only=True) as checkpoints:
+    restored = checkpoints.restore(wanted)
+  if restored is None:
+    sys.exit(f'error: {workdir} holds no checkpoint')
+  print(restored.step, digest(restored.state))
+
+
+def digest(state: Any) -> str:
   """Returns a digest of every array's path and bits."""
   total = hashlib.sha256()
   name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
@@ -22,33 +37,5 @@ def digest(state) -> str:
   return total.hexdigest()
 
 
-def main() -> None:
-  from flax import nnx
-
-  from scs_jax import models, train
-  from scs_jax.train import optim, sharding
-  from scs_jax.workdir.checkpoints import Checkpoints
-
-  workdir, fsdp = pathlib.Path(sys.argv[1]).resolve(), int(sys.argv[2])
-  config = json.loads((workdir / 'config.json').read_text())
-  build = lambda: models.build(
-    **config['model'], input_shape=(28, 28, 1), num_classes=10, rngs=nnx.Rngs(0)
-  )
-  optimizer = optim.make(1, **config['optimizer'])
-  averaged = config['ema_decay'] is not None
-  _, make_state = train.split_model(build, optimizer, averaged=averaged)
-  mesh = sharding.make_mesh(data=-fsdp, fsdp=fsdp)
-  shapes = jax.eval_shape(make_state)
-  wanted = jax.tree.map(
-    lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-    shapes,
-    sharding.state_shardings(mesh, shapes),
-  )
-  with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-    restored = checkpoints.restore(wanted)
-  print(restored.step, digest(restored.state))
-
-
 if __name__ == '__main__':
-  sys.path.insert(0, str(pathlib.Path(__file__).parent.parent.parent))
-  main()
+  main(sys.argv[1])

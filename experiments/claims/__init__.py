@@ -1,0 +1,1 @@
+"""Which of the claims about SCS hold?"""

@@ -1,0 +1,1 @@
+"""How does a signal get through fifty SCS layers?"""
