@@ -9,7 +9,7 @@ from jax import lax
 
 import scs_jax
 from scs_jax.models.parts import ConvBlock
-from scs_jax.ops.correlation import LAYOUTS
+from scs_jax.ops.convolution import LAYOUTS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,16 @@
-"""Checks the arguments of the ops and resolves them, so that the equations can be read alone."""
+"""Checks and resolves the arguments of the ops."""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
+
+from scs_jax.errors import ArgumentError
 
 Padding = str | int | Sequence[int | tuple[int, int]]
 
@@ -19,34 +23,68 @@ class Window:
   strides: tuple[int, ...]
   padding: tuple[tuple[int, int], ...]
   dilation: tuple[int, ...]
-  output: tuple[int, ...]  # how many positions the window takes
+  output: tuple[int, ...]  # number of positions that the window takes
+
+
+def resolve_kernel_window(
+  x: jax.Array,
+  kernel: jax.Array,
+  strides: int | Sequence[int],
+  padding: Padding,
+  dilation: int | Sequence[int],
+  groups: int,
+) -> Window:
+  """Returns the `Window` in which the kernel slides over the images, and checks their shapes.
+
+  Args:
+    x: `[batch, *spatial, in]`.
+    kernel: `[*window, in // groups, out]`.
+    strides: step of the window.
+    padding: of the image.
+    dilation: step between the positions inside the window.
+    groups: number of groups that the features are split into.
+
+  Raises:
+    ArgumentError: names the argument, its value and the remedy.
+  """
+  spatial = check_images(x)
+  _check_kernel(x, kernel, groups)
+  return resolve_window(
+    spatial, kernel.shape[:-2], strides, padding, dilation, shape_name='the kernel window'
+  )
 
 
 def resolve_window(
   spatial: tuple[int, ...],
-  shape: Sequence[int],
+  shape: int | Sequence[int],
   strides: int | Sequence[int],
   padding: Padding,
   dilation: int | Sequence[int] = 1,
   *,
   shape_name: str,
-  dilation_name: str = 'kernel_dilation',
 ) -> Window:
-  """Returns the `Window` that these arguments describe over an input of size `spatial`.
+  """Returns the `Window` that these arguments describe over an image of size `spatial`.
+
+  Args:
+    spatial: size of the image.
+    shape: size of the window.
+    strides: step of the window.
+    padding: of the image.
+    dilation: step between the positions inside the window.
+    shape_name: name of `shape` in error messages.
 
   Raises:
-    ValueError: naming the argument (`shape_name` is what the caller calls `shape`), its value and
-      what would be right.
+    ArgumentError: names the argument, its value and the remedy.
   """
   rank = len(spatial)
   shape = per_dimension(shape_name, shape, rank)
   strides = per_dimension('strides', strides, rank)
-  dilation = per_dimension(dilation_name, dilation, rank)
+  dilation = per_dimension('kernel_dilation', dilation, rank)
   reach = tuple((w - 1) * d + 1 for w, d in zip(shape, dilation, strict=True))
   pads = _padding_pairs(padding, spatial, reach, strides)
   padded = tuple(n + low + high for n, (low, high) in zip(spatial, pads, strict=True))
   if any(r > n for r, n in zip(reach, padded, strict=True)):
-    raise ValueError(
+    raise ArgumentError(
       f'{shape_name} {shape} with dilation {dilation} spans {reach} and is larger than the padded '
       f'input {padded}: use a smaller window, a larger input or more padding'
     )
@@ -55,17 +93,17 @@ def resolve_window(
 
 
 def per_dimension(name: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
-  """Returns `value` as `rank` positive integers; one integer stands for all dimensions."""
+  """Returns `value` as `rank` positive integers; a single integer counts for all dimensions."""
   values = (value,) * rank if _is_integer(value) else value
   if not _is_sequence(values) or not all(_is_integer(v) for v in values):
-    raise ValueError(f'{name} must be an integer or a sequence of integers, got {value!r}')
+    raise ArgumentError(f'{name} must be an integer or a sequence of integers, got {value!r}')
   if len(values) != rank:
-    raise ValueError(
+    raise ArgumentError(
       f'{name} {value!r} has {len(values)} entries and the input has {rank} spatial dimensions: '
       'give one entry for each'
     )
   if any(v < 1 for v in values):
-    raise ValueError(f'{name} must be at least 1 in every dimension, got {value!r}')
+    raise ArgumentError(f'{name} must be at least 1 in every dimension, got {value!r}')
   return tuple(int(v) for v in values)
 
 
@@ -75,24 +113,24 @@ def _padding_pairs(
   expected = "'SAME', 'VALID', an integer, or one (low, high) pair for each spatial dimension"
   if isinstance(padding, str):
     if padding not in ('SAME', 'VALID'):
-      raise ValueError(f'padding must be {expected}; got {padding!r}')
+      raise ArgumentError(f'padding must be {expected}; got {padding!r}')
     return tuple(lax.padtype_to_pads(spatial, reach, strides, padding))
   entries = (padding,) * len(spatial) if _is_integer(padding) else padding
   if not _is_sequence(entries) or len(entries) != len(spatial):
-    raise ValueError(f'padding must be {expected} (here {len(spatial)}); got {padding!r}')
+    raise ArgumentError(f'padding must be {expected} (here {len(spatial)}); got {padding!r}')
   pairs = tuple((e, e) if _is_integer(e) else e for e in entries)
   if not all(_is_sequence(e) and len(e) == 2 and all(map(_is_integer, e)) for e in pairs):
-    raise ValueError(f'padding must be {expected}; got {padding!r}')
+    raise ArgumentError(f'padding must be {expected}; got {padding!r}')
   if any(n < 0 for pair in pairs for n in pair):
-    raise ValueError(f'padding must not be negative, got {padding!r}: crop the input instead')
+    raise ArgumentError(f'padding must not be negative, got {padding!r}: crop the input instead')
   return tuple((int(low), int(high)) for low, high in pairs)
 
 
 def as_floating(name: str, value: jax.typing.ArrayLike) -> jax.Array:
-  """Returns `value` as an array, or raises ValueError if its dtype is not floating."""
+  """Returns `value` as an array; raises ArgumentError if its dtype is not floating."""
   array = jnp.asarray(value)
   if not jnp.issubdtype(array.dtype, jnp.floating):
-    raise ValueError(
+    raise ArgumentError(
       f'{name} must be floating, got dtype {array.dtype}: convert it, e.g. '
       f'{name}.astype(jnp.float32)'
     )
@@ -100,34 +138,33 @@ def as_floating(name: str, value: jax.typing.ArrayLike) -> jax.Array:
 
 
 def check_images(x: jax.Array) -> tuple[int, ...]:
-  """Returns the spatial shape of `x: [batch, *spatial, features]`, which has 1 to 3 dimensions."""
+  """Returns the spatial shape of `x: [batch, *spatial, features]`: one to three dimensions."""
   if not 3 <= x.ndim <= 5:
-    raise ValueError(
+    raise ArgumentError(
       f'x must be [batch, *spatial, features] with one to three spatial dimensions, got shape '
       f'{x.shape}' + (': add a batch dimension, x[None]' if x.ndim == 2 else '')
     )
   return x.shape[1:-1]
 
 
-def check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
-  """Checks `kernel: [*window, in // groups, out]` against `x: [batch, *spatial, in]`."""
+def _check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
   if kernel.ndim != x.ndim:
-    raise ValueError(
+    raise ArgumentError(
       f'kernel must be [*window, in // feature_group_count, out] with {x.ndim - 2} window '
       f'dimensions to match x of shape {x.shape}, got shape {kernel.shape}'
     )
   if not _is_integer(groups) or groups < 1:
-    raise ValueError(f'feature_group_count must be a positive integer, got {groups!r}')
+    raise ArgumentError(f'feature_group_count must be a positive integer, got {groups!r}')
   features, out = x.shape[-1], kernel.shape[-1]
   if not out:
-    raise ValueError(
+    raise ArgumentError(
       f'kernel of shape {kernel.shape} holds no kernels: the last entry is their number'
     )
   for name, size in ((f'the {features} input features', features), (f'the {out} kernels', out)):
     if size % groups:
-      raise ValueError(f'feature_group_count {groups} does not divide {name}')
+      raise ArgumentError(f'feature_group_count {groups} does not divide {name}')
   if kernel.shape[-2] != features // groups or not features:
-    raise ValueError(
+    raise ArgumentError(
       f'kernel of shape {kernel.shape} takes {kernel.shape[-2]} features in each group, but x of '
       f'shape {x.shape} with feature_group_count {groups} has {features // groups}'
     )
@@ -136,37 +173,39 @@ def check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
 def as_scalar_or_features(
   name: str, value: jax.typing.ArrayLike, out: int, dtype: jnp.dtype, *, positive: bool
 ) -> jax.Array:
-  """Returns `value`, a scalar or `[out]`, as a `dtype` array that broadcasts against `[..., out]`.
+  """Returns `value` as an array of `dtype`: a scalar, or `[out]` with one value for each kernel.
 
-  Values that are known now (Python numbers, NumPy and un-traced JAX arrays) must be positive, or
-  at least 0 where `positive` is false; traced values are not looked at.
+  Concrete values (Python numbers, NumPy arrays, untraced JAX arrays) must be finite, and greater
+  than 0 if `positive`, else at least 0. Traced values are not checked.
   """
   array = jnp.asarray(value, dtype)
   if array.shape not in ((), (out,)):
-    raise ValueError(f'{name} must be a scalar or [{out}] (one for each kernel), got {array.shape}')
-  # `value`, not `array`: under jit the conversion of a known value is traced too.
-  if not any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(value)):
+    raise ArgumentError(
+      f'{name} must be a scalar or [{out}] (one for each kernel), got {array.shape}'
+    )
+  # Checks `value` instead of `array`: under jit, converting a concrete value gives a tracer.
+  if not any(isinstance(v, Tracer) for v in jax.tree.leaves(value)):
     known = np.asarray(value, dtype)
     if not np.all((known > 0 if positive else known >= 0) & (known < np.inf)):
       bound = 'greater than 0' if positive else 'at least 0'
-      raise ValueError(f'{name} must be {bound} and finite, got {value}')
+      raise ArgumentError(f'{name} must be {bound} and finite, got {value}')
   return array
 
 
 def common_dtype(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
-  """Returns what `dtypes` promote to; being asked for, also where implicit promotion is an error."""
+  """Returns the dtype that `dtypes` promote to, even where JAX forbids implicit promotion."""
   with jax.numpy_dtype_promotion('standard'):
     return jnp.result_type(*dtypes)
 
 
 def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
-  """Returns float64 if any array is float64, else float32: what norms and powers are taken in."""
+  """Returns the dtype for norms and powers: float64 if any array is float64, else float32."""
   return common_dtype(*(a.dtype for a in arrays), jnp.float32)
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
   return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _is_sequence(value: object) -> bool:
+def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
   return isinstance(value, Sequence) and not isinstance(value, str)

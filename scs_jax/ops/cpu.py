@@ -1,177 +1,160 @@
-"""The dot product of every patch with every kernel, by the fastest way there is.
+"""The dot product of every patch with every kernel, in forms that are fast on CPU.
 
-XLA's convolution is the fastest on TPU and GPU, and for most dense kernels on CPU. The exceptions
-on CPU, each measured in `experiments/speed/`:
+XLA's convolution is fast on GPU and TPU, and on CPU for most dense kernels. For some shapes XLA:CPU
+has no fast code. `choose` replaces the convolution there, by the first row of this table that
+applies (`depth` is the number of input features in a group):
 
-- a depthwise convolution is a scalar loop there: shifted multiply-adds of the whole image, with
-  their gradients, take a thirtieth of the time;
-- a convolution in groups is as slow: one convolution for each group;
-- a window of one position is a matrix product;
-- an image of one feature has patches small enough to be written out;
-- a convolution in three dimensions is one in two for each plane of the window;
-- an image of few features, as the first layer sees it, has its kernel gradient as one small matrix
-  product for each position of the window;
-- with strides the gradient of the image is a convolution over zeros: products without them instead.
+| shape                         | value              | gradient of x      | gradient of kernel |
+|-------------------------------|--------------------|--------------------|--------------------|
+| groups > 1 and depth > 1      | convolve_groups    | (JAX derives it)   | (JAX derives it)   |
+| groups > 1 (depthwise)        | shift_and_add      | multiply_and_shift | shift_for_kernel   |
+| window of one position        | shift_and_add      | shift_and_add      | shift_for_kernel   |
+| depth = 1                     | multiply_patches   | shift_and_add      | convolve           |
+| three spatial dimensions      | convolve_planes    | (JAX derives it)   | (JAX derives it)   |
+| depth <= FEW                  | convolve           | convolve           | shift_for_kernel   |
+| a stride above 1              | convolve           | shift_and_add      | convolve           |
+| all others                    | convolve           | convolve           | convolve           |
 
-Which expression runs forward and which ones give the gradients is chosen apart, see `bilinear`.
+A gradient is the transpose of the expression that the table names. All expressions are equal in
+exact arithmetic. The reasons:
+
+- XLA:CPU runs a depthwise convolution as a scalar loop. Shifted multiply-adds of the whole image
+  take a thirtieth of the time, gradients included.
+- Other grouped convolutions are as slow. One convolution for each group is faster.
+- A window of one position is a matrix product.
+- An image of one feature has patches small enough to be written out for one matrix product.
+- A convolution in three dimensions is slow. It is the sum of one convolution in two dimensions for
+  each plane of the window.
+- The first layer of a network sees an image of few features. The gradient of its kernel is one
+  small matrix product for each position of the window.
+- With strides, the gradient of the image is a convolution over inserted zeros. Products of the
+  shifted image skip the zeros.
+
+Limits of the rule: it looks at shapes alone, not at dtype, batch size or number of cores. Its
+measurements are in `experiments/speed/`: two cores, float32, windows of 1 to 5 positions along each
+dimension. The shifted forms have one term for each position of the window and `convolve_groups` one
+for each group. Their number is not bounded, so a large window or many groups compile slowly.
 """
 
+import dataclasses
 import functools
 import math
 import operator
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from scs_jax.ops import windows
-from scs_jax.ops.arguments import Window
-from scs_jax.ops.transposes import bilinear
+from scs_jax.ops.convolution import Settings, convolve
+from scs_jax.ops.derivatives import Bilinear, bilinear
 
-# Channels last, in the order (input, kernel, output) that lax takes, by number of dimensions.
-LAYOUTS = {
-  1: ('NHC', 'HIO', 'NHC'),
-  2: ('NHWC', 'HWIO', 'NHWC'),
-  3: ('NDHWC', 'DHWIO', 'NDHWC'),
-}
-FEW = 4  # features of an image, rather than of a layer's output
+FEW = 4  # an image has at most this many features, the output of a layer usually more
 
 
-def correlate(
-  x: jax.Array,
-  kernel: jax.Array,
-  window: Window,
-  groups: int,
-  *,
-  method: str = 'auto',
-  precision: lax.PrecisionLike = None,
-  dtype: jnp.dtype,
-) -> jax.Array:
-  """Returns the dot product of every patch with every kernel.
+def choose(depth: int, settings: Settings) -> Bilinear | None:
+  """Returns the form of the correlation that is fastest on CPU.
 
   Args:
-    x: `[batch, *spatial, in]`.
-    kernel: `[*window, in // groups, out]`, same dtype as `x`.
-    window: the resolved window.
-    groups: how many groups the features are split into.
-    method: 'convolution', 'shifts', or 'auto', see above.
-    precision: of the products, as for `lax.conv_general_dilated`.
-    dtype: of the sums and of the result.
+    depth: number of input features in a group.
+    settings: of the correlation.
 
   Returns:
-    `[batch, *output, out]`.
+    A function of image and kernel, or None if `convolve` itself is the fastest.
   """
-  settings = {'window': window, 'groups': groups, 'precision': precision, 'dtype': dtype}
-  convolve = functools.partial(_convolve, **settings)
-  if method == 'convolution':
-    return convolve(x, kernel)
-  if method == 'shifts':
-    return _shift(x, kernel, **settings)
-  on_cpu = _fastest_on_cpu(kernel.shape[-2], **settings)
-  if on_cpu is None:
-    return convolve(x, kernel)
-  return lax.platform_dependent(x, kernel, cpu=on_cpu, default=convolve)
+  window, groups = settings.window, settings.groups
 
+  def row(*forms):  # value, gradient of x, gradient of kernel
+    return bilinear(*(functools.partial(form, settings=settings) for form in forms))
 
-def _fastest_on_cpu(depth, *, window, groups, **types):
-  """Returns a function of image and kernel, or None where it is the convolution."""
-  settings = {'window': window, 'groups': groups, **types}
-  convolve, shift, for_x, for_kernel, columns, planes, each_group = (
-    functools.partial(way, **settings)
-    for way in (
-      _convolve, _shift, _shift_for_x, _shift_for_kernel, _multiply_columns, _convolve_planes,
-      _convolve_each_group,
-    )
-  )  # fmt: skip
   if groups > 1 and depth > 1:
-    return each_group
+    return functools.partial(_convolve_groups, settings=settings)
   if groups > 1:
-    depthwise = bilinear(shift, for_x, for_kernel)
-    # With several kernels for each feature the image is repeated once, not for every position.
+    depthwise = row(shift_and_add, _multiply_and_shift, _shift_for_kernel)
+    # If a feature has several kernels, repeat it once here instead of at every window position.
     return lambda x, kernel: depthwise(windows.to_kernels(x, kernel.shape[-1]), kernel)
   if math.prod(window.shape) == 1:
-    return bilinear(shift, shift, for_kernel)
+    return row(shift_and_add, shift_and_add, _shift_for_kernel)
   if depth == 1:
-    return bilinear(columns, shift, convolve)
+    return row(_multiply_patches, shift_and_add, convolve)
   if len(window.shape) == 3:
-    return planes
+    return functools.partial(_convolve_planes, settings=settings)
   if depth <= FEW:
-    return bilinear(convolve, convolve, for_kernel)
+    return row(convolve, convolve, _shift_for_kernel)
   if max(window.strides) > 1:
-    return bilinear(convolve, shift, convolve)
+    return row(convolve, shift_and_add, convolve)
   return None
 
 
-def _convolve(x, kernel, *, window, groups, precision, dtype):
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    window.strides,
-    window.padding,
-    rhs_dilation=window.dilation,
-    dimension_numbers=LAYOUTS[len(window.shape)],
-    feature_group_count=groups,
-    precision=precision,
-    preferred_element_type=dtype,
-  )
+def shift_and_add(x: jax.Array, kernel: jax.Array, settings: Settings) -> jax.Array:
+  """Adds the products of the shifted image, one for each position of the window."""
+  pairs = zip(windows.shifts(x, settings.window), _taps(kernel), strict=True)
+  return _sum(_product(view, tap, settings) for view, tap in pairs)
 
 
-def _convolve_each_group(x, kernel, *, groups, **settings):
-  pairs = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
-  return jnp.concatenate([_convolve(s, k, groups=1, **settings) for s, k in pairs], -1)
+def _multiply_and_shift(x: jax.Array, kernel: jax.Array, settings: Settings) -> jax.Array:
+  """Multiplies the image before shifting it, so that its transpose is a sum of slices."""
+  products = [_product(x, tap, settings) for tap in _taps(kernel)]
+  return windows.overlap_add(products, settings.window)
 
 
-def _convolve_planes(x, kernel, *, window, **settings):
-  """Adds a convolution in two dimensions for each plane of a window in three."""
-  depth, plane = windows.along(window, 0, x.shape[1:-1]), windows.without(window, 0)
-  flat = lambda view: view.reshape(view.shape[0] * view.shape[1], *view.shape[2:])
-  pairs = zip(windows.shifts(x, depth), kernel, strict=True)
-  y = _sum(_convolve(flat(view), taps, window=plane, **settings) for view, taps in pairs)
-  return y.reshape(x.shape[0], window.output[0], *y.shape[1:])
+def _shift_for_kernel(x: jax.Array, kernel: jax.Array, settings: Settings) -> jax.Array:
+  """Equals `shift_and_add`; its transpose with respect to the kernel is fast.
 
-
-def _multiply_columns(x, kernel, *, window, groups, precision, dtype):
-  """A matrix product with every patch of an image of one feature, which are small."""
-  del groups
-  columns = jnp.concatenate(windows.shifts(x, window), -1)
-  taps = kernel.reshape(columns.shape[-1], kernel.shape[-1])
-  return jnp.matmul(columns, taps, precision=precision, preferred_element_type=dtype)
-
-
-def _shift(x, kernel, *, window, **settings):
-  """Adds a product of the whole shifted image for each position of the window."""
-  pairs = zip(windows.shifts(x, window), _taps(kernel), strict=True)
-  return _sum(_product(view, tap, **settings) for view, tap in pairs)
-
-
-def _shift_for_x(x, kernel, *, window, **settings):
-  """As `_shift`, but multiplies before it shifts: transposed, it is a sum of slices."""
-  return windows.overlap_add([_product(x, tap, **settings) for tap in _taps(kernel)], window)
-
-
-def _shift_for_kernel(x, kernel, *, window, groups, precision, dtype):
-  """As `_shift`; transposed, it is what XLA:CPU is good at."""
-  del groups
+  With several features in a group there is one group, and the transpose is a matrix product of two
+  dimensions for each position. With one feature in a group, the transpose adds blocks of rows to
+  one another before it reduces the one block that remains.
+  """
+  window, dtype = settings.window, settings.dtype
   depth, out = kernel.shape[-2:]
-  pairs = zip(windows.shifts(x, window), _taps(kernel), strict=True)
-  if depth > 1:  # products of two dimensions
-    flat = lambda view, tap: _product(
-      view.reshape(view.size // depth, depth), tap, groups=1, precision=precision, dtype=dtype
+  taps = _taps(kernel)
+  if depth > 1:
+    pairs = zip(windows.shifts(x, window), taps, strict=True)
+    products = (
+      _product(view.reshape(view.size // depth, depth), tap, settings) for view, tap in pairs
     )
-    return _sum(flat(*pair) for pair in pairs).reshape(x.shape[0], *window.output, out)
-  # Products of slices, added to one another before what is left of the rows is reduced.
+    return _sum(products).reshape(x.shape[0], *window.output, out)
   rows = window.output[0]
   blocks = max(n for n in range(1, 17) if rows % n == 0)
   block = (x.shape[0], rows // blocks, *window.output[1:], out)
-  taps = lax.expand_dims(_taps(kernel).astype(dtype)[:, 0], range(1, x.ndim))
+  taps = lax.expand_dims(taps.astype(dtype)[:, 0], range(1, x.ndim))
   taps = jnp.broadcast_to(taps, (len(taps), *block))
   spread = lambda tap: jnp.concatenate([tap.reshape(block)] * blocks, 1)
   pairs = zip(windows.shifts(x, window), jnp.split(taps, len(taps)), strict=True)
   return _sum(view.astype(dtype) * spread(tap) for view, tap in pairs)
 
 
-def _product(view, tap, *, groups, precision, dtype):
+def _multiply_patches(x: jax.Array, kernel: jax.Array, settings: Settings) -> jax.Array:
+  """Multiplies the patches of an image of one feature, written out, with the kernels."""
+  patches = jnp.concatenate(windows.shifts(x, settings.window), -1)
+  taps = kernel.reshape(patches.shape[-1], kernel.shape[-1])
+  return jnp.matmul(
+    patches, taps, precision=settings.precision, preferred_element_type=settings.dtype
+  )
+
+
+def _convolve_groups(x: jax.Array, kernel: jax.Array, settings: Settings) -> jax.Array:
+  """Convolves each group by itself."""
+  groups, one = settings.groups, dataclasses.replace(settings, groups=1)
+  pairs = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+  return jnp.concatenate([convolve(s, k, one) for s, k in pairs], -1)
+
+
+def _convolve_planes(x: jax.Array, kernel: jax.Array, settings: Settings) -> jax.Array:
+  """Adds convolutions in two dimensions, one for each plane of a window in three."""
+  window = settings.window
+  depth = windows.along(window, 0, x.shape[1:-1])
+  plane = dataclasses.replace(settings, window=windows.without(window, 0))
+  flat = lambda view: view.reshape(view.shape[0] * view.shape[1], *view.shape[2:])
+  pairs = zip(windows.shifts(x, depth), kernel, strict=True)
+  y = _sum(convolve(flat(view), taps, plane) for view, taps in pairs)
+  return y.reshape(x.shape[0], window.output[0], *y.shape[1:])
+
+
+def _product(view: jax.Array, tap: jax.Array, settings: Settings) -> jax.Array:
   """Multiplies `view: [..., in]` with `tap: [in // groups, out]`, group by group."""
+  groups, precision, dtype = settings.groups, settings.precision, settings.dtype
   depth, out = tap.shape
   if depth == 1 and groups > 1:
     tap = lax.expand_dims(tap[0], range(view.ndim - 1))
@@ -184,9 +167,10 @@ def _product(view, tap, *, groups, precision, dtype):
   return y.reshape(*view.shape[:-1], out)
 
 
-def _taps(kernel):
+def _taps(kernel: jax.Array) -> jax.Array:
+  """Returns the kernel as `[positions of the window, in // groups, out]`."""
   return kernel.reshape(-1, *kernel.shape[-2:])
 
 
-def _sum(terms):
+def _sum(terms: Iterable[jax.Array]) -> jax.Array:
   return functools.reduce(operator.add, terms)

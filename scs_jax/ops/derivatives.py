@@ -1,10 +1,11 @@
-"""Linear functions whose transpose is written apart from them.
+"""Functions whose derivative is written by hand.
 
-Reverse mode transposes the derivative of a function, operation by operation, and what is fast
-forward need not be fast transposed: a sum of slices becomes a sum of padded arrays. A function made
-here has one expression for its value and others for its derivative, equal to it in exact
-arithmetic, which are chosen for what their transpose looks like. All are plain JAX, so that
-forward mode, second derivatives, vmap and sharding need nothing else.
+There are two reasons to write one. Some functions have no finite derivative where this package
+needs one: a square root at 0, a quotient by 0. Others are linear, and the transpose that JAX
+derives for them is slow: a sum of slices becomes a sum of padded arrays. `linear` and `bilinear`
+therefore take one expression for the value and others for the derivatives. All expressions are
+equal in exact arithmetic and written in plain JAX, so forward mode, second derivatives, vmap and
+sharding work without further code.
 """
 
 import functools
@@ -20,17 +21,17 @@ Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def linear(forward: Linear, derivative: Linear) -> Linear:
-  """Returns the linear function `forward`, differentiated through `derivative`, its equal."""
+  """Returns the linear function `forward`, differentiated through the equal `derivative`."""
   function = jax.custom_jvp(forward)
   function.defjvp(lambda primals, tangents: (function(*primals), derivative(*tangents)))
   return function
 
 
 def bilinear(forward: Bilinear, for_first: Bilinear, for_second: Bilinear) -> Bilinear:
-  """Returns the bilinear function `forward`, differentiated through its two equals.
+  """Returns the bilinear function `forward`, differentiated through two equal functions.
 
-  The transpose of `for_first` in its first argument gives the gradient of the first argument, that
-  of `for_second` in its second argument the gradient of the second.
+  Reverse mode transposes `for_first` to compute the gradient of the first argument, and
+  `for_second` to compute the gradient of the second.
   """
   function = jax.custom_jvp(forward)
 
@@ -44,9 +45,86 @@ def bilinear(forward: Bilinear, for_first: Bilinear, for_second: Bilinear) -> Bi
 
 
 def differential(y: jax.Array, *terms: tuple[jax.Array | SymbolicZero, Linear]) -> jax.Array:
-  """Returns the tangent of `y`: the sum over pairs of a tangent and the function it goes through.
+  """Returns the tangent of `y`.
 
-  An argument that is not differentiated, whose tangent is a symbolic zero, costs nothing.
+  Args:
+    y: the value; only its shape and dtype are used.
+    *terms: one pair for each argument of the function that computed `y`: the tangent of the
+      argument, and the linear function that maps it to its share of the tangent of `y`. A symbolic
+      zero marks an argument that is not differentiated, and its function is not called.
   """
   live = [function(t) for t, function in terms if not isinstance(t, SymbolicZero)]
   return functools.reduce(operator.add, live) if live else jnp.zeros_like(y)
+
+
+def differentiated_at(
+  function: Callable[..., jax.Array], point: Callable[..., tuple[jax.Array, ...]]
+) -> Callable[..., jax.Array]:
+  """Returns `function`, differentiated at another point than its arguments.
+
+  Args:
+    function: a function of arrays.
+    point: maps the output of `function` and its arguments to the arguments at which the derivative
+      is taken. An argument that `point` recovers from the output need not be stored for the
+      backward pass.
+  """
+  wrapped = jax.custom_jvp(function)
+
+  def rule(primals, tangents):
+    y = wrapped(*primals)
+    arguments = point(y, *primals)
+    live = [not isinstance(tangent, SymbolicZero) for tangent in tangents]
+    if not any(live):
+      return y, jnp.zeros_like(y)
+
+    def of_live(*values):
+      values = iter(values)
+      return function(*(next(values) if on else a for on, a in zip(live, arguments, strict=True)))
+
+    at, direction = (
+      [v for on, v in zip(live, values, strict=True) if on] for values in (arguments, tangents)
+    )
+    return y, jax.jvp(of_live, at, direction)[1]
+
+  wrapped.defjvp(rule, symbolic_zeros=True)
+  return wrapped
+
+
+@jax.custom_jvp
+def safe_sqrt(x: jax.Array) -> jax.Array:
+  """Returns `sqrt(x)` for `x >= 0`; its derivatives at 0 are 0 instead of infinite."""
+  return jnp.sqrt(x)
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(primals, tangents):
+  y, (dx,) = safe_sqrt(*primals), tangents
+  # XLA recomputes cheap operations for every use but stores roots and quotients. The derivative is
+  # therefore computed from y, and the quotient comes first: the transpose computes it last.
+  positive = y > 0
+  return y, jnp.where(positive, dx / jnp.where(positive, 2 * y, 1), 0)
+
+
+@jax.custom_jvp
+def quotient(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Returns `a / b` where `b > 0`, and 0 elsewhere, with finite derivatives."""
+  positive = b > 0
+  return jnp.where(positive, a / jnp.where(positive, b, 1), 0)
+
+
+@quotient.defjvp
+def _quotient_jvp(primals, tangents):
+  (a, b), (da, db) = primals, tangents
+  y = quotient(a, b)
+  return y, quotient(da - y * db, b)
+
+
+@jax.custom_jvp
+def bounded(c: jax.Array) -> jax.Array:
+  """Returns `c` clipped to [-1, 1]; its derivative is 1 everywhere, also where it is clipped."""
+  return jnp.clip(c, -1, 1)
+
+
+@bounded.defjvp
+def _bounded_jvp(primals, tangents):
+  return bounded(*primals), *tangents
