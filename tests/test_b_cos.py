@@ -1,5 +1,6 @@
-"""B-cos against its parts, and the outputs of the layers that use it."""
+"""B-cos, compared with its parts, and the output modes of the layers."""
 
+import flax.nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +14,14 @@ def test_with_b_1_it_is_a_convolution_with_kernels_of_norm_1():
   kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 6))
   unit = kernel / jnp.sqrt(jnp.square(kernel).sum((0, 1, 2), keepdims=True))
   expected = jax.lax.conv_general_dilated(
-    x, unit, (2, 2), 'SAME', feature_group_count=2, dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    x,
+    unit,
+    (2, 2),
+    'SAME',
+    feature_group_count=2,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     precision='highest',
-  )  # fmt: skip
+  )
   y = scs_jax.b_cos(x, kernel, 1.0, strides=2, feature_group_count=2, precision='highest')
   np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
@@ -31,8 +37,6 @@ def test_is_linear_in_the_length_of_the_patch(factor):
 
 @pytest.mark.parametrize('rank', [1, 2, 3])
 def test_layers_offer_every_output(rank):
-  import flax.nnx
-
   x = jax.random.normal(jax.random.key(0), (2, *(6,) * rank, 3))
   outputs = {}
   for output in ('bounded', 'unit', 'b_cos'):
@@ -52,8 +56,6 @@ def test_layers_offer_every_output(rank):
   np.testing.assert_allclose(outputs['b_cos'], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_an_unknown_output_is_told_the_nearest():
-  import flax.nnx
-
+def test_error_for_an_unknown_output_suggests_the_nearest():
   with pytest.raises(ValueError, match="'boundet'; did you mean 'bounded'"):
     scs_jax.nnx.SharpenedCosineSimilarity(3, 4, (3,), output='boundet', rngs=flax.nnx.Rngs(0))
