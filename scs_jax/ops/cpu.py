@@ -4,16 +4,16 @@ XLA's convolution is fast on GPU and TPU, and on CPU for most dense kernels. For
 has no fast code. `choose` replaces the convolution there, by the first row of this table that
 applies (`depth` is the number of input features in a group):
 
-| shape                         | value              | gradient of x      | gradient of kernel |
-|-------------------------------|--------------------|--------------------|--------------------|
-| groups > 1 and depth > 1      | convolve_groups    | (JAX derives it)   | (JAX derives it)   |
-| groups > 1 (depthwise)        | shift_and_add      | multiply_and_shift | shift_for_kernel   |
-| window of one position        | shift_and_add      | shift_and_add      | shift_for_kernel   |
-| depth = 1                     | multiply_patches   | shift_and_add      | convolve           |
-| three spatial dimensions      | convolve_planes    | (JAX derives it)   | (JAX derives it)   |
-| depth <= FEW                  | convolve           | convolve           | shift_for_kernel   |
-| a stride above 1              | convolve           | shift_and_add      | convolve           |
-| all others                    | convolve           | convolve           | convolve           |
+| shape                    | value             | gradient of x       | gradient of kernel |
+|--------------------------|-------------------|---------------------|--------------------|
+| groups > 1 and depth > 1 | _convolve_groups  | (JAX derives it)    | (JAX derives it)   |
+| groups > 1 (depthwise)   | shift_and_add     | _multiply_and_shift | _shift_for_kernel  |
+| window of one position   | shift_and_add     | shift_and_add       | _shift_for_kernel  |
+| depth = 1                | _multiply_patches | shift_and_add       | convolve           |
+| three spatial dimensions | _convolve_planes  | (JAX derives it)    | (JAX derives it)   |
+| depth <= FEW             | convolve          | convolve            | _shift_for_kernel  |
+| a stride above 1         | convolve          | shift_and_add       | convolve           |
+| all others               | convolve          | convolve            | convolve           |
 
 A gradient is the transpose of the expression that the table names. All expressions are equal in
 exact arithmetic. The reasons:
@@ -32,7 +32,7 @@ exact arithmetic. The reasons:
 
 Limits of the rule: it looks at shapes alone, not at dtype, batch size or number of cores. Its
 measurements are in `experiments/speed/`: two cores, float32, windows of 1 to 5 positions along each
-dimension. The shifted forms have one term for each position of the window and `convolve_groups` one
+dimension. The shifted forms have one term for each position of the window and `_convolve_groups` one
 for each group. Their number is not bounded, so a large window or many groups compile slowly.
 """
 

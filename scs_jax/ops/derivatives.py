@@ -1,11 +1,16 @@
 """Functions whose derivative is written by hand.
 
-There are two reasons to write one. Some functions have no finite derivative where this package
-needs one: a square root at 0, a quotient by 0. Others are linear, and the transpose that JAX
-derives for them is slow: a sum of slices becomes a sum of padded arrays. `linear` and `bilinear`
-therefore take one expression for the value and others for the derivatives. All expressions are
-equal in exact arithmetic and written in plain JAX, so forward mode, second derivatives, vmap and
-sharding work without further code.
+There are three reasons to write one:
+
+- `safe_sqrt` and `quotient` have finite derivatives at 0, and `bounded` passes the gradient where it
+  clips.
+- `linear` and `bilinear` give a fast transpose. The one that JAX derives can be slow: a sum of
+  slices becomes a sum of padded arrays. They take one expression for the value and others, equal in
+  exact arithmetic, for the derivatives.
+- `differentiated_at` saves memory: arguments are recovered from the output instead of stored.
+
+All derivatives are written in plain JAX, so forward mode, second derivatives, vmap and sharding
+work without further code.
 """
 
 import functools

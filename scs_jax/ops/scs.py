@@ -43,9 +43,9 @@ def sharpened_cosine_similarity(
   relative error of at most :math:`|p-1|\,\epsilon^2 / 2c^2`.
 
   Norms, ratio and power are computed in float32, or in float64 if an input is float64. The result
-  is cast to the dtype of `x`. If the inputs are narrower than float32, derivatives are taken at the
-  rounded output. Norms should lie between 1e-18 and 1e18: float32 cannot hold the squares of
-  others.
+  is cast to the dtype of `x`. If `x` and `kernel` are narrower than float32, derivatives are
+  evaluated at the rounded output. Norms should lie between 1e-18 and 1e18, because their squares
+  must fit in float32.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
@@ -57,7 +57,8 @@ def sharpened_cosine_similarity(
     strides: step of the window, an integer or one for each spatial dimension.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
     kernel_dilation: step between the positions inside a window.
-    feature_group_count: number of groups the features are split into; `in` means depthwise.
+    feature_group_count: number of groups the features are split into; `in` groups make the
+      operation depthwise.
     method: how the dot products are computed. All methods agree to rounding at
       `precision='highest'`.
 
