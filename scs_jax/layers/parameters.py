@@ -13,6 +13,7 @@ On a small network no map learns better than another: all reach 96.8 to 97.0 % o
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +127,7 @@ def similarity(
   share_kernels: bool,
   feature_group_count: int,
   dtype: DTypeLike | None,
-  **arguments,
+  **arguments: Any,
 ) -> jax.Array:
   """Applies the op of a layer.
 

@@ -150,13 +150,20 @@ def _patch_length(s_norm: jax.Array, q: jax.Array, out: int) -> jax.Array:
   )
 
 
-def _recovered_from_output(y, dot, s_norm, k_length, q, p):
-  """Recovers `dot` from the output, so that the backward pass need not store it.
+def _recovered_from_output(
+  y: jax.Array,
+  dot: jax.Array,
+  s_norm: jax.Array,
+  k_length: jax.Array,
+  q: jax.Array,
+  p: jax.Array,
+) -> tuple[jax.Array, ...]:
+  """Returns the arguments of `finish`, with `dot` recovered from its output `y`.
 
-  Dot products are wider than the output if the inputs are narrower than float32. The output is
-  stored anyway, as the input of the next layer. Recovering the dot products from it saves writing
-  and reading them; on TPU this makes a layer cheaper than convolution, BatchNorm and ReLU. The
-  output is rounded, so the derivatives are those at a similarity that differs by about as much.
+  The backward pass then need not store the dot products, which are wider than the output if the
+  inputs are narrower than float32. The output is stored anyway, as the input of the next layer. On
+  TPU this makes a layer cheaper than convolution, BatchNorm and ReLU. Because the output is
+  rounded, the derivatives are those at a similarity that differs by about one rounding.
   """
   del dot
   c = unsharpen(y.astype(s_norm.dtype), p)
