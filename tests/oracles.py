@@ -1,6 +1,6 @@
-"""The ops as float64 NumPy loops, written straight from the equations, and cases to run them on.
+"""NumPy oracles of the ops, and random cases to run them on.
 
-Nothing here uses JAX.
+The oracles are float64 loops that follow the equations. They do not use JAX.
 """
 
 import math
@@ -14,7 +14,7 @@ EPSILON = 1e-6
 
 
 def cosine(x, kernel, q=0.0, kernel_q=None, **window):
-  """c = (s·k) / ((|s| + q)(|k| + kernel_q)) for every patch s and kernel k; 0 if undefined."""
+  """Returns c = (s·k) / ((|s| + q)(|k| + kernel_q)) of every patch and kernel; 0 if undefined."""
   q, kernel_q = _per_kernel(q, kernel_q, kernel)
 
   def compare(s, k, o):
@@ -24,7 +24,7 @@ def cosine(x, kernel, q=0.0, kernel_q=None, **window):
 
 
 def soft_cosine(x, kernel, mixing, q=0.0, kernel_q=None, **window):
-  """c = sᵀMk / ((√sᵀMs + q)(√kᵀMk + kernel_q)) with M = A·Aᵀ formed; 0 if undefined."""
+  """Returns c = sᵀMk / ((√sᵀMs + q)(√kᵀMk + kernel_q)) with M = A·Aᵀ; 0 if undefined."""
   q, kernel_q = _per_kernel(q, kernel_q, kernel)
   a = np.asarray(mixing, np.float64)
   m = a @ a.T
@@ -37,7 +37,10 @@ def soft_cosine(x, kernel, mixing, q=0.0, kernel_q=None, **window):
 
 
 def soft_condition(x, kernel, mixing, q=0.0, kernel_q=None, **window):
-  """How much a rounding of s and k is magnified in c: |A||s| / (√sᵀMs + q), and the same of k."""
+  """Returns the factor by which c magnifies rounding errors of s and k.
+
+  It is |A||s| / (√sᵀMs + q) plus the same expression of k.
+  """
   q, kernel_q = _per_kernel(q, kernel_q, kernel)
   a = np.asarray(mixing, np.float64)
 
@@ -52,17 +55,17 @@ def soft_condition(x, kernel, mixing, q=0.0, kernel_q=None, **window):
 
 
 def equation(c, p):
-  """sign(c) |c|^p."""
+  """Returns sign(c) |c|^p."""
   return np.sign(c) * np.abs(c) ** p
 
 
 def smooth(c, p):
-  """c (c² + ε²)^((p-1)/2)."""
+  """Returns c (c² + ε²)^((p-1)/2)."""
   return c * (c * c + EPSILON**2) ** ((p - 1) / 2)
 
 
 def abs_max_pool(x, window_shape, strides=None, padding='VALID'):
-  """The value of largest magnitude in every window; +a before -a; 0 where all is padding."""
+  """Returns the value of largest magnitude in every window: a beats -a, padding alone gives 0."""
   rank = x.ndim - 2
   window_shape, strides = _entries(window_shape, rank), _entries(strides or 1, rank)
   lows, positions = _positions(x.shape[1:-1], window_shape, strides, padding, (1,) * rank)
@@ -139,7 +142,7 @@ def _entries(value, number):
 
 @st.composite
 def window_cases(draw):
-  """Draws a sliding window and an input that it fits: shapes and the arguments of the ops."""
+  """Draws the arguments of a sliding window and an image size that it fits."""
   rank = draw(st.integers(1, 3))
   largest = 2 if rank == 3 else 3
   per_dimension = lambda values: st.one_of(values, st.tuples(*[values] * rank))
@@ -176,10 +179,10 @@ def window_cases(draw):
 
 @st.composite
 def similarity_cases(draw):
-  """Draws the input and every argument of a similarity, as NumPy arrays and Python numbers.
+  """Draws the arguments of a similarity, as NumPy arrays and Python numbers.
 
-  A third of the inputs have a black border, some are far from unit scale, and the dtypes of input
-  and kernel may differ. `p` comes as an int, a float, a scalar array or one value for each kernel.
+  A third of the inputs are zero in one half, some are far from unit scale, and the dtypes of input
+  and kernel may differ. `p` is an int, a float, a scalar array or one value for each kernel.
   """
   case = draw(window_cases())
   random = np.random.default_rng(case.seed)
@@ -211,20 +214,22 @@ def similarity_cases(draw):
 
 
 def assert_sharpened(y, c, p, c_error, accumulation):
-  """Asserts that `y` is the sharpened `c`, known to within `c_error`.
+  """Asserts that `y` is the sharpened `c`, where `c` has an error of at most `c_error`.
 
-  Sharpening is steep near 0 for p < 1, so the error of c is carried through the smooth form, which
-  is increasing: y must lie between its values at c - c_error and c + c_error. On top of that,
-  exp(z) with z = (p-1)/2·log(c² + ε²) has a relative error of about |z| roundings, y is rounded to
-  its dtype, and what is smaller than its smallest number may be 0. Where |c| ≥ 1e-3, y must equal
-  the equation itself, up to the relative |p-1| ε²/2c² that the smooth form promises.
+  The smooth form is increasing, so y must lie between its values at c - c_error and c + c_error.
+  (For p < 1 it is steep near 0, and this interval is wide.) Further errors are allowed for three
+  reasons. exp(z) with z = (p-1)/2·log(c² + ε²) has a relative error of about |z| roundings. The
+  result is rounded to the dtype of y. Values below the smallest number of that dtype may become 0.
+
+  Where |c| ≥ 1e-3, y must also equal the equation, up to the relative error |p-1| ε²/2c² that the
+  documentation states.
 
   Args:
-    y: a NumPy array of the dtype that the op returned.
-    c: float64.
+    y: the output of the op, a NumPy array of its dtype.
+    c: exact similarities, float64.
     p: float64, scalar or one for each kernel.
-    c_error: bound of the error of c, float64.
-    accumulation: dtype in which the power was taken.
+    c_error: bound on the error of c, float64.
+    accumulation: dtype in which the power was computed.
   """
   assert not np.isnan(y.astype(np.float64)).any()
   rounding, smallest = ml_dtypes.finfo(y.dtype).eps, ml_dtypes.finfo(y.dtype).smallest_subnormal

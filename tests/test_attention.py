@@ -1,4 +1,4 @@
-"""Attention of SCS against a NumPy loop, its bounds, and what wrong shapes are told."""
+"""Sharpened cosine attention: comparison with a NumPy loop, bounds, derivatives and errors."""
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +64,7 @@ def test_a_query_of_zeros_gets_zero_and_the_opposite_key_subtracts():
     ({'q': -1.0}, 'q must be'),
   ],
 )
-def test_wrong_arguments_are_told(change, message):
+def test_refuses(change, message):
   values = dict(zip(('query', 'key', 'value'), draw(), strict=True))
   values |= {k: jnp.ones(v) if isinstance(v, tuple) else v for k, v in change.items()}
   with pytest.raises(ValueError, match=message):

@@ -1,5 +1,6 @@
-"""B-cos against its parts, and the outputs of the layers that use it."""
+"""B-cos, compared with its parts, and the output modes of the layers."""
 
+import flax.nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,8 +37,6 @@ def test_is_linear_in_the_length_of_the_patch(factor):
 
 @pytest.mark.parametrize('rank', [1, 2, 3])
 def test_layers_offer_every_output(rank):
-  import flax.nnx
-
   x = jax.random.normal(jax.random.key(0), (2, *(6,) * rank, 3))
   outputs = {}
   for output in ('bounded', 'unit', 'b_cos'):
@@ -57,8 +56,6 @@ def test_layers_offer_every_output(rank):
   np.testing.assert_allclose(outputs['b_cos'], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_an_unknown_output_is_told_the_nearest():
-  import flax.nnx
-
+def test_error_for_an_unknown_output_suggests_the_nearest():
   with pytest.raises(ValueError, match="'boundet'; did you mean 'bounded'"):
     scs_jax.nnx.SharpenedCosineSimilarity(3, 4, (3,), output='boundet', rngs=flax.nnx.Rngs(0))

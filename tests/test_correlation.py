@@ -1,4 +1,4 @@
-"""Every way to correlate is the convolution: value, both gradients, forward mode, curvature."""
+"""Every form of the correlation equals the convolution: value, gradients, tangents, curvature."""
 
 import functools
 
@@ -14,8 +14,8 @@ from scs_jax.ops.correlation import correlate
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
-# name: (image, kernel, groups, strides, padding, dilation); one for each line of the rule, and
-# what is uneven about each.
+# Name: (image, kernel, groups, strides, padding, dilation). Every row of the table in
+# scs_jax/ops/cpu.py has a case, and further cases have uneven strides, padding or sizes.
 CASES = {
   'pointwise': ((2, 5, 4, 6), (1, 1, 6, 3), 1, 1, 'SAME', 1),
   'pointwise, strides': ((2, 5, 4, 6), (1, 1, 6, 3), 1, 2, ((1, 0), (0, 2)), 1),
@@ -61,7 +61,7 @@ def test_equals_the_convolution(name, method):
   gradients = [jax.vjp(g, x, kernel)[1](cotangent) for g in (ours, theirs)]
   for gradient, expected in zip(*gradients, strict=True):
     np.testing.assert_allclose(gradient, expected, atol=1e-11)
-  # Each argument alone: what is not differentiated is left out of the derivative.
+  # Differentiates one argument alone: the derivative then omits the terms of the other.
   for argument in (0, 1):
     alone = jax.grad(lambda *a: (ours(*a) * cotangent).sum(), argument)(x, kernel)
     np.testing.assert_allclose(alone, gradients[1][argument], atol=1e-11)

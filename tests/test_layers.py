@@ -1,3 +1,5 @@
+"""The NNX and Linen layers: they agree with each other and with the op."""
+
 import inspect
 
 import jax
@@ -19,7 +21,7 @@ def between_1_and_3(key, shape, dtype):
   return jax.random.uniform(key, shape, dtype, 1, 3)
 
 
-# Each option, and how many numbers the layer then learns; kernels are 3·3·4·8 = 288 if dense.
+# Options of the layer, and the number of values it then learns. Dense kernels have 3·3·4·8 = 288.
 OPTIONS = {
   'default': ({}, 288 + 8 + 1),
   'p_shared': ({'p_mode': 'shared'}, 288 + 1 + 1),
@@ -46,7 +48,7 @@ OPTIONS = {
 
 
 def layers(out=8, **options):
-  """Returns the layer of NNX, that of Linen, and the parameters of the former for the latter."""
+  """Returns the NNX layer, the Linen layer, and the parameters of the first for the second."""
   ours = nnx.SharpenedCosineSimilarity(4, out, (3, 3), rngs=flax_nnx.Rngs(0), **options)
   return ours, linen.SharpenedCosineSimilarity(out, (3, 3), **options), pure(ours)
 
@@ -83,7 +85,7 @@ def test_nnx_and_linen_agree(name):
 
 
 def by_the_op(layer, x):
-  """What the layer should give."""
+  """Returns the expected output of the layer."""
   groups, dtype = layer.feature_group_count, layer.dtype or jnp.float32
   kernel, p, q = layer.kernel[...].astype(dtype), layer.p, layer.q
   if layer.share_kernels:
@@ -146,7 +148,7 @@ def test_pool():
   wanted = abs_max_pool(IMAGES, *arguments)
   np.testing.assert_array_equal(nnx.AbsMaxPool(*arguments)(IMAGES), wanted)
   np.testing.assert_array_equal(linen.AbsMaxPool(*arguments).apply({}, IMAGES), wanted)
-  assert nnx.AbsMaxPool((2, 2))(IMAGES).shape == (2, 5, 4, 4)  # strides=None is 1
+  assert nnx.AbsMaxPool((2, 2))(IMAGES).shape == (2, 5, 4, 4)  # strides=None means 1
   assert linen.AbsMaxPool((2, 2)).apply({}, IMAGES).shape == (2, 5, 4, 4)
 
 
@@ -195,14 +197,14 @@ def test_small_network_from_either_library():
     flax_nnx.to_pure_dict(gradient),
     other_gradient['params'],
   )
-  # And back: parameters that Linen drew give the same output in NNX.
+  # The other direction: parameters drawn by Linen give the same output in NNX.
   drawn = jax.jit(theirs.init)(jax.random.key(5), IMAGES)
   flax_nnx.replace_by_pure_dict(state, drawn['params'])
   y, other = jax.jit(lambda s, v: (apply(graph, s, IMAGES), theirs.apply(v, IMAGES)))(state, drawn)
   np.testing.assert_array_equal(y, other)
 
 
-# p and q.
+# Parametrisation of p and q.
 
 
 def test_raw_and_positive_are_inverse():
@@ -220,7 +222,7 @@ def test_p_and_q_stay_positive_and_finite():
       raw[...] = jnp.full(raw.shape, value)
     assert (layer.p > 0).all(), value
     assert (layer.q > 0).all(), value
-    y = layer(IMAGES)  # not traced: the op checks p and q
+    y = layer(IMAGES)  # Without tracing, the op checks p and q.
     assert jnp.isfinite(y).all()
     np.testing.assert_allclose(theirs.apply(pure(layer), IMAGES), y, atol=1e-6)
   gradient = jax.grad(lambda v: parameters.positive(v).sum())(jnp.array([-80.0, -20.0, 0.0, 20.0]))
@@ -289,7 +291,7 @@ def test_nnx_transformations():
   assert hash(flax_nnx.graphdef(make())) == hash(flax_nnx.graphdef(abstract))
 
 
-# What callers may not write.
+# Refused arguments.
 
 BAD = [
   ({'feature_group_count': 3}, 'feature_group_count 3 does not divide in_features 4'),
@@ -361,7 +363,7 @@ def test_numbers_may_be_arrays():
     {'p_mode': 'fixed', 'q_mode': 'fixed', 'q_init': 0, 'scale_init': 3.0},
   ],
 )
-def test_how_a_layer_learns_p_and_q_does_not_change_the_first_weights_of_the_next(options):
+def test_initial_weights_of_later_layers_do_not_depend_on_p_and_q(options):
   def kernels(**options):
     rngs = flax_nnx.Rngs(0)
     first = nnx.SharpenedCosineSimilarity(4, 8, (3, 3), rngs=rngs, **options)

@@ -1,3 +1,5 @@
+"""Absolute max pooling: values, derivatives, transformations and errors."""
+
 import functools
 
 import hypothesis
@@ -15,13 +17,15 @@ from scs_jax import abs_max_pool
 from scs_jax.ops import reference
 
 pytestmark = pytest.mark.usefixtures('strict_promotion', 'quick_compilation')
-# Against the loop and the reference: nothing is rounded, so all are equal.
+
+
+# Comparison with a NumPy loop and the reference. Nothing is rounded, so all are equal.
 
 
 def check_against_loop(case, values, dtype):
   shape = (case.batch, *case.spatial, case.features_per_group)
   x = np.random.default_rng(case.seed).normal(size=shape)
-  if values == 'few':  # many ties, many windows of zeros
+  if values == 'few':  # Many ties and many windows of zeros.
     x = np.clip(np.rint(x), -1, 1)
   elif values == 'negative':
     x = -np.abs(x)
@@ -40,8 +44,8 @@ def check_against_loop(case, values, dtype):
     wanted = oracles.abs_max_pool(np.asarray(x, 'float64'), case.window, case.strides, case.padding)
     np.testing.assert_array_equal(np.asarray(y, 'float64'), wanted)
     np.testing.assert_array_equal(y, patches)
-    # One element of each window gets its gradient: whole numbers, which add up to the windows
-    # that see the image at all. A pad as wide as the window makes some that do not.
+    # Each window sends its gradient to one element. Gradients are therefore whole numbers, and
+    # their sum is the number of windows that see the image. Wide padding hides it from some.
     inside = oracles.abs_max_pool(np.ones(shape), case.window, case.strides, case.padding)
     assert float(gradient.sum(dtype='float32')) == inside.sum()
     np.testing.assert_array_equal(gradient, jnp.round(gradient))
@@ -67,7 +71,7 @@ def test_equals_loop_exhaustive(case, values, dtype):
   check_against_loop(case, values, dtype)
 
 
-# By hand.
+# Values computed by hand.
 
 
 def row(*values, **pool):
@@ -78,10 +82,10 @@ def row(*values, **pool):
 
 def test_by_hand():
   assert row(1, -3, 2, 2, window_shape=2, strides=2) == [-3, 2]
-  assert row(1, -3, 2, 2, window_shape=(2,)) == [-3, -3, 2]  # strides=None is 1
+  assert row(1, -3, 2, 2, window_shape=(2,)) == [-3, -3, 2]  # strides=None means 1
   assert row(1, -3, 2, 2, window_shape=(2,), strides=(1,), padding='SAME') == [-3, -3, 2, 2]
   assert row(0.5, -0.9, 0.1, window_shape=3) == [-0.8999999761581421]
-  assert row(-2, 2, -2, window_shape=2) == [2, 2]  # a tie goes to +2, whichever comes first
+  assert row(-2, 2, -2, window_shape=2) == [2, 2]  # +2 wins the tie, in either order
   assert row(1, 2, 3, 4, 5, window_shape=1, strides=3) == [1, 4]
 
 
@@ -97,8 +101,9 @@ def test_padding_never_wins():
     assert all(v < 0 for v in y), (padding, y)
   x = jnp.zeros((1, 4, 1))
   gradient = jax.grad(lambda x: abs_max_pool(x, 3, padding='SAME').sum())(x)
-  assert gradient.ravel().tolist() == [2, 1, 1, 0]  # the first inside, never the padding
-  assert row(-1, -2, window_shape=2, padding=2) == [0, -1, -2, -2, 0]  # nothing but padding is 0
+  # The gradient goes to the first element inside, never to the padding.
+  assert gradient.ravel().tolist() == [2, 1, 1, 0]
+  assert row(-1, -2, window_shape=2, padding=2) == [0, -1, -2, -2, 0]  # padding alone gives 0
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
@@ -141,12 +146,12 @@ def test_edges():
   [((2, 6, 2), (3, 2, 'SAME')), ((1, 4, 4, 1), ((2, 3), 1)), ((1, 3, 2, 3, 1), (2, 1, 1))],
 )
 def test_derivatives(shape, arguments):
-  # Magnitudes 0.1 apart: far from ties, where the pool has no derivative.
+  # Magnitudes are 0.1 apart: at ties, the pool has no derivative.
   size = int(np.prod(shape))
   random = np.random.default_rng(0)
   values = random.permutation(np.arange(1, size + 1)) * random.choice([-0.1, 0.1], size)
   with jax.enable_x64(True):
-    pool = jax.jit(lambda x: jnp.sin(abs_max_pool(x, *arguments)))  # sin: a second derivative
+    pool = jax.jit(lambda x: jnp.sin(abs_max_pool(x, *arguments)))  # sin adds curvature
     check_grads(pool, (jnp.asarray(values.reshape(shape)),), order=2, modes=('fwd', 'rev'))
 
 

@@ -1,3 +1,5 @@
+"""Sharpened cosine similarity: values, derivatives, transformations, dtypes and errors."""
+
 import functools
 
 import hypothesis
@@ -14,7 +16,7 @@ from jax.test_util import check_grads
 from scs_jax import sharpened_cosine_similarity as scs
 from scs_jax.ops.scs import METHODS
 
-PLAIN_METHODS = METHODS[1:]  # auto is one of them
+PLAIN_METHODS = METHODS[1:]  # 'auto' picks one of these.
 SHARPNESSES = (0.1, 0.5, 1.0, 2.0, 3.0, 20.0)
 
 
@@ -22,20 +24,20 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 quick = pytest.mark.usefixtures('quick_compilation')
 
 
-# Against the loop.
+# Comparison with a NumPy loop.
 
 
 def check_against_loop(case, method):
   with jax.enable_x64(True):
     x, kernel = jnp.asarray(case.x, case.x_dtype), jnp.asarray(case.kernel, case.kernel_dtype)
     dtype = 'float64' if 'float64' in (case.x_dtype, case.kernel_dtype) else 'float32'
-    # The values that the op sees: p and q are cast to the dtype of the power.
+    # The op casts p and q to the dtype of the power, so the oracle must see the cast values.
     p, q, kernel_q = (
       v if v is None else np.asarray(v, dtype).astype('float64')
       for v in (case.p, case.q, case.kernel_q)
     )
     similarity = functools.partial(scs, method=method, precision='highest', **case.arguments)
-    if isinstance(case.p, int | float):  # static
+    if isinstance(case.p, int | float):  # A static p is not traced.
       y = jax.jit(lambda x, k: similarity(x, k, case.p, case.q, kernel_q=case.kernel_q))(x, kernel)
     else:
       y = jax.jit(lambda x, k, p, q, r: similarity(x, k, p, q, kernel_q=r))(
@@ -44,8 +46,8 @@ def check_against_loop(case, method):
     assert y.dtype == x.dtype
     c = oracles.cosine(x, kernel, q, kernel_q, **case.arguments)
     assert y.shape == c.shape
-    # n products: at most n/2 roundings (each half an eps) in each of dot and norms, some for the
-    # rest.
+    # With n products, the dot product and each norm err by at most n/2 eps (n roundings of half an
+    # eps). The 8 covers everything else.
     c_error = np.finfo(dtype).eps * (kernel.size // kernel.shape[-1] + 8)
     oracles.assert_sharpened(np.asarray(y), c, p, np.where(c == 0, 0, c_error), dtype)
 
@@ -63,11 +65,11 @@ def test_equals_loop_exhaustive(case, method):
   check_against_loop(case, method)
 
 
-# By hand: the window is the whole image, so y is one number for each kernel.
+# Values computed by hand. The window is the whole image, so y is one number for each kernel.
 
 
 def compare(s, k, p=1, q=0.0, **arguments):
-  """y for one patch and one kernel, given as flat lists."""
+  """Returns y for one patch and one kernel, given as flat lists."""
   x = jnp.asarray(s, jnp.float32)[None, :, None]
   return float(
     scs(x, jnp.asarray(k, jnp.float32)[:, None, None], p, q, padding='VALID', **arguments)[0, 0, 0]
@@ -80,7 +82,7 @@ def compare(s, k, p=1, q=0.0, **arguments):
   [
     ([1, 2, 2], [1, 2, 2], 3, 0, 1.0),
     ([1, 2, 2], [-2, -4, -4], 3, 0, -1.0),
-    ([1, 2, 2], [-1, -2, -2], 2.0, 0, -1.0),  # an even power keeps the sign
+    ([1, 2, 2], [-1, -2, -2], 2.0, 0, -1.0),  # An even power keeps the sign.
     ([1, 2, 2], [2, 1, -2], 0.5, 0, 0.0),
     ([3, 4], [4, 3], 1, 0, 24 / 25),
     ([3, 4], [4, 3], 2, 0, 0.9216),
@@ -103,7 +105,7 @@ def test_kernel_q_by_hand():
 
 
 def test_same_padding_by_hand():
-  # Patches [0, 1], [1, 2] … of the ramp 1, 2, 3 under SAME are [1, 2], [2, 3], [3, 0].
+  # With 'SAME' padding, the patches of the ramp 1, 2, 3 are [1, 2], [2, 3] and [3, 0].
   x = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)
   y = scs(x, jnp.ones((2, 1, 1)), 2)
   np.testing.assert_allclose(y.ravel(), [9 / 10, 25 / 26, 1 / 2], rtol=1e-6)
@@ -111,7 +113,7 @@ def test_same_padding_by_hand():
 
 def test_groups_by_hand():
   x = jnp.array([3.0, 4.0, 1.0, 0.0]).reshape(1, 1, 4)  # groups [3, 4] and [1, 0]
-  kernel = jnp.array([[4.0, 3.0, 1.0, 0.0], [3.0, -4.0, 1.0, 1.0]])[None]  # two kernels for each
+  kernel = jnp.array([[4.0, 3.0, 1.0, 0.0], [3.0, -4.0, 1.0, 1.0]])[None]  # two each
   y = scs(x, kernel, feature_group_count=2)
   np.testing.assert_allclose(y.ravel(), [24 / 25, -7 / 25, 0.5**0.5, 0], atol=1e-7)
 
@@ -120,7 +122,7 @@ def test_groups_by_hand():
 
 
 def check_derivatives(method, shape, kernel_shape, **arguments):
-  """`check_grads` where norms and |c| are at least 1e-2, so that differences can be trusted."""
+  """Runs `check_grads` where |c| is at least 1e-2, so that finite differences are accurate."""
   out = kernel_shape[-1]
   random = np.random.default_rng(3)
   with jax.enable_x64(True):
@@ -128,7 +130,7 @@ def check_derivatives(method, shape, kernel_shape, **arguments):
     x = x + 0.5
     p, q = random.uniform(0.7, 3, out), random.uniform(0.1, 1, out)
     c = oracles.cosine(x, kernel, q, **arguments)
-    weight = jnp.asarray(np.abs(c) >= 1e-2, x.dtype)  # nothing else is looked at
+    weight = jnp.asarray(np.abs(c) >= 1e-2, x.dtype)
     assert weight.mean() > 0.8
     f = jax.jit(lambda x, k, p, q: weight * scs(x, k, p, q, method=method, **arguments))
     check_grads(f, (x, kernel, jnp.asarray(p), jnp.asarray(q)), order=2, modes=('fwd', 'rev'))
@@ -146,7 +148,7 @@ DERIVATIVES = {
 @quick
 @pytest.mark.parametrize(
   ('name', 'method'),
-  [('depthwise', 'shifts'), ('grouped', 'convolution'), ('dilated', 'patches')],  # auto is one
+  [('depthwise', 'shifts'), ('grouped', 'convolution'), ('dilated', 'patches')],
 )
 def test_derivatives(name, method):
   shape, kernel_shape, arguments = DERIVATIVES[name]
@@ -210,7 +212,7 @@ def test_zeros_give_finite_derivatives_for_static_p():
 
 @quick
 def test_orthogonal_patches_have_finite_derivatives():
-  """c = 0 between vectors that are not 0, where the equation's slope is infinite for p < 1."""
+  """At c = 0 the slope of the equation is infinite for p < 1, also between nonzero vectors."""
   x, kernel = jnp.array([[[1.0, 0.0]]]), jnp.tile(jnp.array([[[0.0], [1.0]]]), 6)
   f = jax.jit(functools.partial(derivatives, scs))
   for leaf in jax.tree.leaves(f(x, kernel, jnp.array(SHARPNESSES), jnp.float32(0))):
@@ -219,7 +221,7 @@ def test_orthogonal_patches_have_finite_derivatives():
 
 @quick
 def test_gradient_vanishes_nowhere_at_self_similarity():
-  """Rounding may lift |c| above 1; the clamp that takes it back passes p's and q's gradient."""
+  """Rounding may lift |c| above 1. The clamp must pass the gradients of p and q."""
   x = normal(0, 1, 7, 3)
   kernel = jnp.moveaxis(x, 0, -1)
   grad = jax.jit(jax.grad(lambda q: scs(x, kernel, 2.0, q, padding='VALID').sum()))(0.0)
@@ -229,7 +231,7 @@ def test_gradient_vanishes_nowhere_at_self_similarity():
 
 # Transformations.
 
-GROUPED = {'feature_group_count': 2, 'strides': (2, 1)}  # depthwise: auto is shifts on CPU
+GROUPED = {'feature_group_count': 2, 'strides': (2, 1)}  # On CPU, 'auto' shifts.
 
 
 def inputs(batch=2, dtype='float32'):
@@ -238,7 +240,7 @@ def inputs(batch=2, dtype='float32'):
 
 
 def transformed(method, x, kernel, p, q, directions):
-  """y, gradients, plain and through checkpoint, forward derivative, Hessian-vector product."""
+  """Returns y, gradients with and without checkpoint, a tangent, a Hessian-vector product."""
   weight = normal(9, *jax.eval_shape(lambda: scs(x, kernel, p, q, **GROUPED)).shape)
 
   def f(arguments):
@@ -353,13 +355,13 @@ def test_auto_agrees_with_every_method(shape):
     np.testing.assert_allclose(jax.jit(f, static_argnums=0)(method), auto, atol=2e-6)
 
 
-# Bounds, scales, dtypes.
+# Bounds, scales and dtypes.
 
 
 @hypothesis.settings(max_examples=25, derandomize=True, deadline=None, database=None)
 @hypothesis.given(st.integers(0, 2**32 - 1), st.floats(0.1, 1000), st.sampled_from(METHODS))
 def test_is_bounded(seed, p, method):
-  """Every patch is also a kernel, so many c are 1 up to rounding."""
+  """Every patch is also a kernel, so many similarities are 1 up to rounding."""
   x = normal(seed, 9, 2, 3) * 10.0 ** np.random.default_rng(seed).integers(-6, 6)
   x = x.at[1].set(-x[0])
   y = BOUNDED[method](x, jnp.moveaxis(x, 0, -1), jnp.float32(p))[:, 0]
@@ -414,7 +416,7 @@ def test_sign_of_kernel_is_sign_of_output(p, method):
 @quick
 @pytest.mark.parametrize('method', METHODS)
 def test_float16_takes_raw_pixels(method):
-  """A patch of 3·3·64 values up to 255 has a squared norm of about 1e7; float16 ends at 65504."""
+  """A patch of 3·3·64 pixels has a squared norm of about 1e7; float16 ends at 65504."""
   random = np.random.default_rng(0)
   x = jnp.asarray(random.integers(0, 256, (1, 5, 5, 64)), jnp.float16)
   kernel = jnp.moveaxis(x[:, :3, :3], 0, -1)
@@ -439,13 +441,13 @@ def test_dtype_is_that_of_x(dtype, kernel_dtype, method):
   assert [g.dtype for g in gradients] == [dtype, kernel_dtype, 'float32', 'float32']
 
 
-# What callers may write.
+# Accepted arguments.
 
 
 @quick
 def test_arguments_may_be_numpy_lists_and_scalars():
   x, kernel = np.random.default_rng(0).normal(size=(2, 6, 4, 3)), normal(1, 3, 3, 1, 3)
-  view = x.transpose(0, 2, 1, 3)[:, ::2]  # not contiguous
+  view = x.transpose(0, 2, 1, 3)[:, ::2]  # This view is not contiguous.
   y = scs(jnp.asarray(view), kernel, 2.0, 0.5, feature_group_count=3)
   assert y.shape == (2, 2, 6, 3)
   alike = [
@@ -481,7 +483,7 @@ def test_shapes_at_the_edge(method):
 
   x = normal(0, 2, 5, 1, 4)
   assert shape(x[:1], (1, 1, 4, 1)) == (1, 5, 1, 1)
-  assert shape(x, (2, 1, 4, 1), strides=4) == (2, 2, 1, 1)  # stride beyond the window
+  assert shape(x, (2, 1, 4, 1), strides=4) == (2, 2, 1, 1)  # The stride exceeds the window.
   assert shape(x[..., :1], (3, 3, 1, 1)) == (2, 5, 1, 1)
   assert shape(x, (5, 1, 4, 1), padding='VALID') == (2, 1, 1, 1)
   for groups in (1, 4):
@@ -500,7 +502,7 @@ def test_padding_is_zeros():
   )
 
 
-# What callers may not write.
+# Refused arguments.
 
 X, KERNEL = np.ones((2, 6, 6, 4), 'float32'), np.ones((3, 3, 4, 5), 'float32')
 
@@ -581,7 +583,7 @@ def test_a_list_may_mix_known_and_traced_values():
   assert y.shape == (2, 6, 6, 5)
 
 
-# Low precision: derivatives are recovered from the output.
+# In low precision, derivatives are recovered from the output.
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
@@ -603,7 +605,7 @@ def test_gradients_in_low_precision_are_those_of_float32(dtype, groups):
     assert error < 0.02 * jnp.linalg.norm(expected.ravel())
 
 
-def test_what_does_not_change_in_low_precision_is_not_differentiated():
+def test_gradients_of_single_arguments_in_low_precision():
   x, kernel, p = normal(0, 2, 6, 5, 4, dtype='bfloat16'), normal(1, 3, 3, 4, 8), jnp.full(8, 2.0)
   f = lambda x, kernel, p: scs(x, kernel.astype(x.dtype), p).sum()
   together = jax.grad(f, (0, 1, 2))(x, kernel, p)

@@ -1,3 +1,5 @@
+"""Soft cosine similarity: values, derivatives, transformations, dtypes and errors."""
+
 import functools
 
 import hypothesis
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 quick = pytest.mark.usefixtures('quick_compilation')
 
 
-# Against the loop, in which M is formed.
+# Comparison with a NumPy loop that forms M.
 
 
 def check_against_loop(case, rank, mixing_dtype):
@@ -44,7 +46,8 @@ def check_against_loop(case, rank, mixing_dtype):
     arguments = (x, kernel, mixing, q, kernel_q)
     c = oracles.soft_cosine(*arguments, **case.arguments)
     assert y.shape == c.shape
-    # As without mixing, but a patch that A nearly cancels has its roundings magnified.
+    # The bound is that of the plain cosine, times the factor by which A magnifies rounding errors.
+    # The factor is large for a patch that A nearly cancels.
     magnified = oracles.soft_condition(*arguments, **case.arguments)
     c_error = np.finfo(dtype).eps * (features + rank + 8) * magnified
     oracles.assert_sharpened(np.asarray(y), c, p, c_error, dtype)
@@ -79,18 +82,19 @@ def test_identity_mixing_is_the_plain_similarity(groups):
   identity = jnp.eye(6 * 4 // groups)
   soft = jax.jit(lambda x: soft_cosine_similarity(x, kernel, identity, p, q, **arguments))
   plain = jax.jit(lambda x: sharpened_cosine_similarity(x, kernel, p, q, **arguments))
-  # A c of 1e-6 may move the power 0.3 by 1e-2; nothing here comes as close to 0.
+  # Near 0, an error of 1e-6 in c may change |c|**0.3 by 1e-2. No c here is that close to 0.
   np.testing.assert_allclose(soft(x), plain(x), atol=2e-5)
 
 
-# By hand: one patch of two features, M = [[1, m], [m, 1]] = A·Aᵀ with A = [[1, 0], [m, √(1-m²)]].
+# Values computed by hand, for one patch of two features: M = [[1, m], [m, 1]] = A·Aᵀ with
+# A = [[1, 0], [m, √(1-m²)]].
 
 
 @pytest.mark.parametrize(
   ('s', 'k', 'm', 'p', 'q', 'y'),
   [
     ([1, 0], [0, 1], 0.0, 1, 0, 0.0),
-    ([1, 0], [0, 1], 0.6, 1, 0, 0.6),  # orthogonal, and yet alike
+    ([1, 0], [0, 1], 0.6, 1, 0, 0.6),  # orthogonal, but the features are similar
     ([1, 0], [0, 1], 0.6, 2, 0, 0.36),
     ([1, 0], [0, -1], 0.6, 2, 0, -0.36),
     ([1, 0], [0, 1], 0.6, 1, 1, 0.15),  # 0.6 / (2 · 2)
@@ -108,8 +112,8 @@ def test_by_hand(s, k, m, p, q, y):
 
 
 @quick
-def test_one_direction_tells_only_signs_apart():
-  """With rank 1, Aᵀs is a number, and the cosine of two numbers is ±1."""
+def test_rank_1_distinguishes_only_signs():
+  """If A has rank 1, Aᵀs is a number, and the cosine of two numbers is ±1."""
   mixing = normal(2, 6, 1)
   f = jax.jit(lambda x, k: soft_cosine_similarity(x, k, mixing, 2.5))
   y = f(normal(0, 2, 4, 3), normal(1, 2, 3, 5))

@@ -11,16 +11,7 @@ from jax import lax
 
 import scs_jax
 from scs_jax.models.parts import ConvBlock
-
-# The names of the formulations that tables and pictures compare.
-CONVOLUTION = 'convolution'
-BLOCK = 'convolution + BatchNorm + ReLU'
-SCS = 'SCS, auto'
-BY_CONVOLUTION = 'SCS, convolution'
-BY_PATCHES = 'SCS, patches'
-ONES_KERNEL = 'SCS, kernel of ones (peers)'
-TORCH_BLOCK = f'torch: {BLOCK}'
-TORCH_SCS = 'torch: SCS (peers)'
+from scs_jax.ops.convolution import LAYOUTS
 
 
 @dataclasses.dataclass(frozen=True)

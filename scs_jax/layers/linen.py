@@ -1,4 +1,4 @@
-"""Flax Linen modules: the layers of `scs_jax.nnx` with the same parameters under the same names."""
+"""Flax Linen modules: the layers of `scs_jax.nnx`, with the same parameters and names."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 from jax import lax
+from jax.typing import DTypeLike
 
 from scs_jax.layers import parameters
 from scs_jax.ops import abs_max_pool
@@ -14,32 +15,44 @@ from scs_jax.ops.arguments import Padding
 
 
 class SharpenedCosineSimilarity(linen.Module):
-  """Computes the sharpened cosine similarity of learned kernels with every patch of an image.
+  """Slides kernels over an image and returns their sharpened cosine similarity with every patch.
 
-  The parameters `kernel`, `raw_p`, `raw_q` and `scale` are those of
-  `scs_jax.nnx.SharpenedCosineSimilarity`, which describes the arguments.
+  Its parameters are `kernel`, `raw_p`, `raw_q` and `scale`;
+  `scs_jax.nnx.SharpenedCosineSimilarity` describes them.
 
   Attributes:
     features: channels of the output.
-    kernel_size: window, one entry for each spatial dimension; an integer is one dimension.
+    kernel_size: size of the window, one entry for each spatial dimension. An integer means one
+      dimension.
     strides: step of the window.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
     kernel_dilation: step between the positions inside a window.
     feature_group_count: number of groups the features are split into.
-    p_mode: 'per_kernel' or 'shared' (one learned p), or 'fixed'.
-    p_init: initial p > 0, or an initializer that returns such values.
-    q_mode: as `p_mode`.
-    q_init: initial q, likewise; 0 is allowed if it is fixed.
-    kernel_q: added to the norm of the kernel; None is q, as in the formula.
-    output: 'bounded', 'unit' (of unit size for unrelated patches, for deep networks) or 'b_cos'
+    p_mode: 'per_kernel' (one learned p for each kernel), 'shared' (one learned p) or 'fixed'.
+    p_init: initial p, greater than 0, or an initializer that returns such values.
+    q_mode: like `p_mode`, for q.
+    q_init: initial q, greater than 0, or an initializer that returns such values. A fixed q may
+      be 0.
+    kernel_q: added to the norm of the kernel; None means q.
+    output: 'bounded', 'unit' (unit size for unrelated patches, for deep networks) or 'b_cos'
       (times the norm of the patch), see `scs_jax.layers.parameters.similarity`.
-    share_kernels: whether all groups use one small bank of kernels with its p and q.
-    scale_init: initial value of a learned factor on the output; None is no factor.
+    share_kernels: whether every group uses the same small bank of kernels, with its p and q.
+    scale_init: initial value of a learned factor on the output; None means no factor.
     dtype: of the products and the output; None infers it from input and kernel.
     param_dtype: of the kernels.
     precision: of the products, see `jax.lax.Precision`.
-    method: see `sharpened_cosine_similarity`.
+    method: how the dot products are computed, see `sharpened_cosine_similarity`.
     kernel_init: initializer of the kernels.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import scs_jax
+    >>> layer = scs_jax.linen.SharpenedCosineSimilarity(16, (5, 5))
+    >>> images = jnp.ones((1, 32, 32, 3))
+    >>> variables = layer.init(jax.random.key(0), images)
+    >>> layer.apply(variables, images).shape
+    (1, 32, 32, 16)
   """
 
   features: int
@@ -56,8 +69,8 @@ class SharpenedCosineSimilarity(linen.Module):
   output: str = 'bounded'
   share_kernels: bool = False
   scale_init: float | None = None
-  dtype: jnp.dtype | None = None
-  param_dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike | None = None
+  param_dtype: DTypeLike = jnp.float32
   precision: lax.PrecisionLike = None
   method: str = 'auto'
   kernel_init: parameters.Initializer = linen.initializers.lecun_normal()
@@ -66,12 +79,12 @@ class SharpenedCosineSimilarity(linen.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[*batch, *spatial', features]` for `x: [*batch, *spatial, in]`."""
     size = (self.kernel_size,) if isinstance(self.kernel_size, int) else tuple(self.kernel_size)
-    groups = self.feature_group_count
+    groups, scale_init = self.feature_group_count, self.scale_init
     shape = parameters.kernel_shape(size, x.shape[-1], self.features, groups, self.share_kernels)
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
     scale = None
-    if (first := self.scale_init) is not None:
-      scale = self.param('scale', lambda _: parameters.initial_scale(first, self.param_dtype))
+    if scale_init is not None:
+      scale = self.param('scale', lambda _: parameters.initial_scale(scale_init, self.param_dtype))
     return parameters.similarity(
       x,
       kernel,
@@ -95,7 +108,7 @@ class SharpenedCosineSimilarity(linen.Module):
   ) -> float | jax.Array:
     parameters.check_initial(name, init, mode)
     if mode == 'fixed':
-      return cast(float, init)  # just checked
+      return cast(float, init)  # Not an initializer: check_initial refuses it.
     initialise = parameters.raw_initializer(init)
     shape = parameters.raw_shape(mode, kernels)
     return parameters.positive(self.param(f'raw_{name}', initialise, shape, self.param_dtype))
@@ -105,12 +118,19 @@ class AbsMaxPool(linen.Module):
   """Keeps the value of largest magnitude in every window; `strides=None` is stride 1.
 
   Attributes:
-    window_shape: size of the window, one entry for each spatial dimension.
+    window_shape: size of the window, one for each spatial dimension, or an integer for all.
     strides: step of the window; None is 1, as in `flax.linen.max_pool`.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import scs_jax
+    >>> pool = scs_jax.linen.AbsMaxPool((2, 2), strides=(2, 2))
+    >>> pool.apply({}, jnp.ones((1, 8, 8, 3))).shape
+    (1, 4, 4, 3)
   """
 
-  window_shape: Sequence[int]
+  window_shape: int | Sequence[int]
   strides: int | Sequence[int] | None = None
   padding: Padding = 'VALID'
 

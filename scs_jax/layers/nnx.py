@@ -1,4 +1,4 @@
-"""Flax NNX modules with the arguments and names of `flax.nnx.Conv`."""
+"""Flax NNX modules. Arguments that `flax.nnx.Conv` also has keep its names."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -7,31 +7,36 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 
 from scs_jax.errors import check_known
 from scs_jax.layers import parameters
 from scs_jax.ops import abs_max_pool
 from scs_jax.ops.arguments import Padding
 
-DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()  # norm 1, as in flax.nnx.Conv
+DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()  # Kernels of norm 1, as in flax.nnx.Conv.
 
 
 class SharpenedCosineSimilarity(nnx.Module):
-  """Computes the sharpened cosine similarity of learned kernels with every patch of an image.
+  """Slides kernels over an image and returns their sharpened cosine similarity with every patch.
 
-  It needs no activation, no bias and no normalisation layer after it, and takes unscaled input.
+  The layer needs no activation, no bias and no normalisation layer after it, and accepts inputs of
+  any scale.
 
   Attributes:
-    kernel: `[*kernel_size, in_features // groups, kernels]`, `param_dtype`; `kernels` is
-      `out_features`, or `out_features // groups` where they are shared.
+    kernel: `[*kernel_size, in_features // groups, kernels]`, `param_dtype`. `kernels` is
+      `out_features`, or `out_features // groups` if they are shared.
     raw_p: `[kernels]` or `[]`, float32; p is its softplus. Absent if p is fixed.
     raw_q: `[]` or `[kernels]`, float32; q is its softplus. Absent if q is fixed.
-    scale: `[]`, float32; absent if `scale_init` is None.
+    scale: `[]`, float32. Absent if `scale_init` is None.
+
+  `raw_p`, `raw_q` and `scale` are float64 if `param_dtype` is float64.
 
   Example:
     >>> import jax.numpy as jnp
+    >>> import scs_jax
     >>> from flax import nnx
-    >>> layer = SharpenedCosineSimilarity(3, 16, (5, 5), rngs=nnx.Rngs(0))
+    >>> layer = scs_jax.nnx.SharpenedCosineSimilarity(3, 16, (5, 5), rngs=nnx.Rngs(0))
     >>> layer(jnp.ones((1, 32, 32, 3))).shape
     (1, 32, 32, 16)
   """
@@ -57,8 +62,8 @@ class SharpenedCosineSimilarity(nnx.Module):
     output: str = 'bounded',
     share_kernels: bool = False,
     scale_init: float | None = None,
-    dtype: jnp.dtype | None = None,
-    param_dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike = jnp.float32,
     precision: lax.PrecisionLike = None,
     method: str = 'auto',
     kernel_init: parameters.Initializer = DEFAULT_KERNEL_INIT,
@@ -69,29 +74,31 @@ class SharpenedCosineSimilarity(nnx.Module):
     Args:
       in_features: channels of the input.
       out_features: channels of the output.
-      kernel_size: window, one entry for each spatial dimension; an integer is one dimension.
+      kernel_size: size of the window, one entry for each spatial dimension. An integer means one
+        dimension.
       strides: step of the window.
       padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
       kernel_dilation: step between the positions inside a window.
       feature_group_count: number of groups the features are split into.
-      p_mode: 'per_kernel' or 'shared' (one learned p), or 'fixed'.
-      p_init: initial p > 0, or an initializer that returns such values.
-      q_mode: as `p_mode`.
-      q_init: initial q, likewise; 0 is allowed if it is fixed.
-      kernel_q: added to the norm of the kernel; None is q, as in the formula.
+      p_mode: 'per_kernel' (one learned p for each kernel), 'shared' (one learned p) or 'fixed'.
+      p_init: initial p, greater than 0, or an initializer that returns such values.
+      q_mode: like `p_mode`, for q.
+      q_init: initial q, greater than 0, or an initializer that returns such values. A fixed q may
+        be 0.
+      kernel_q: added to the norm of the kernel; None means q.
       output: 'bounded', 'unit' (unit size for unrelated patches, for deep networks) or 'b_cos'
         (times the norm of the patch), see `scs_jax.layers.parameters.similarity`.
-      share_kernels: whether all groups use one small bank of kernels with its p and q.
-      scale_init: initial value of a learned factor on the output; None is no factor.
+      share_kernels: whether every group uses the same small bank of kernels, with its p and q.
+      scale_init: initial value of a learned factor on the output; None means no factor.
       dtype: of the products and the output; None infers it from input and kernel.
       param_dtype: of the kernels.
       precision: of the products, see `jax.lax.Precision`.
-      method: see `sharpened_cosine_similarity`.
+      method: how the dot products are computed, see `sharpened_cosine_similarity`.
       kernel_init: initializer of the kernels.
-      rngs: streams of random keys; 'params' is used.
+      rngs: random streams; the layer draws three keys from 'params', whatever it learns.
 
     Raises:
-      ArgumentError: naming the argument, its value and what would be right.
+      ArgumentError: a ValueError that names the argument, its value and the remedy.
     """
     self.kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
     shape = parameters.kernel_shape(
@@ -102,7 +109,7 @@ class SharpenedCosineSimilarity(nnx.Module):
     check_known('output', output, parameters.OUTPUTS)
     self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
     for name, init, mode in (('raw_p', p_init, p_mode), ('raw_q', q_init, q_mode)):
-      # A fixed p or q takes its key too, so the layers made after this one start the same.
+      # A fixed p or q draws a key too, so the initial weights of later layers do not depend on it.
       key = rngs.params()
       if mode != 'fixed':
         initialise = parameters.raw_initializer(init)
@@ -115,25 +122,21 @@ class SharpenedCosineSimilarity(nnx.Module):
     self.feature_group_count, self.share_kernels = feature_group_count, share_kernels
     self.p_mode, self.p_init, self.q_mode, self.q_init = p_mode, p_init, q_mode, q_init
     self.kernel_q, self.output, self.scale_init = kernel_q, output, scale_init
-    self.dtype, self.param_dtype, self.precision, self.method = (
-      dtype,
-      param_dtype,
-      precision,
-      method,
-    )
+    self.dtype, self.param_dtype = dtype, param_dtype
+    self.precision, self.method = precision, method
 
   @property
   def p(self) -> float | jax.Array:
     """The exponent: a number if fixed, else `[]` or `[kernels]`."""
     if self.p_mode == 'fixed':
-      return cast(float, self.p_init)  # checked in __init__
+      return cast(float, self.p_init)  # Not an initializer: see check_initial.
     return parameters.positive(self.raw_p[...])
 
   @property
   def q(self) -> float | jax.Array:
-    """The number added to the norms: a number if fixed, else `[]` or `[kernels]`."""
+    """The constant added to the norms: a number if fixed, else `[]` or `[kernels]`."""
     if self.q_mode == 'fixed':
-      return cast(float, self.q_init)
+      return cast(float, self.q_init)  # Not an initializer: see check_initial.
     return parameters.positive(self.raw_q[...])
 
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -159,17 +162,23 @@ class SharpenedCosineSimilarity(nnx.Module):
 
 
 class AbsMaxPool(nnx.Module):
-  """Keeps the value of largest magnitude in every window; `strides=None` means stride 1.
+  """Keeps the value of largest magnitude in every window; `strides=None` is stride 1.
 
   Args:
-    window_shape: size of the window, one entry for each spatial dimension.
+    window_shape: size of the window, one for each spatial dimension, or an integer for all.
     strides: step of the window; None is 1, as in `flax.nnx.max_pool`.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import scs_jax
+    >>> scs_jax.nnx.AbsMaxPool((2, 2), strides=(2, 2))(jnp.ones((1, 8, 8, 3))).shape
+    (1, 4, 4, 3)
   """
 
   def __init__(
     self,
-    window_shape: Sequence[int],
+    window_shape: int | Sequence[int],
     strides: int | Sequence[int] | None = None,
     padding: Padding = 'VALID',
   ):

@@ -1,4 +1,4 @@
-"""Pure functions on arrays."""
+"""Pure functions on arrays: the equations. This room needs JAX alone, no Flax."""
 
 from scs_jax.ops.attention import sharpened_cosine_attention
 from scs_jax.ops.b_cos import b_cos

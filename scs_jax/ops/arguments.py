@@ -1,8 +1,8 @@
-"""Checks and resolves the arguments of the ops, so that the equations stand alone."""
+"""Checks and resolves the arguments of the ops."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -17,21 +17,41 @@ Padding = str | int | Sequence[int | tuple[int, int]]
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-  """A resolved sliding window: one entry for each spatial dimension.
-
-  Attributes:
-    shape: positions of the window.
-    strides: step of the window.
-    padding: zeros before and after the image.
-    dilation: step between the positions inside the window.
-    output: number of placements of the window.
-  """
+  """A sliding window, resolved: one entry for each spatial dimension."""
 
   shape: tuple[int, ...]
   strides: tuple[int, ...]
   padding: tuple[tuple[int, int], ...]
   dilation: tuple[int, ...]
-  output: tuple[int, ...]
+  output: tuple[int, ...]  # number of positions that the window takes
+
+
+def resolve_kernel_window(
+  x: jax.Array,
+  kernel: jax.Array,
+  strides: int | Sequence[int],
+  padding: Padding,
+  dilation: int | Sequence[int],
+  groups: int,
+) -> Window:
+  """Returns the `Window` in which the kernel slides over the images, and checks their shapes.
+
+  Args:
+    x: `[batch, *spatial, in]`.
+    kernel: `[*window, in // groups, out]`.
+    strides: step of the window.
+    padding: of the image.
+    dilation: step between the positions inside the window.
+    groups: number of groups that the features are split into.
+
+  Raises:
+    ArgumentError: names the argument, its value and the remedy.
+  """
+  spatial = check_images(x)
+  _check_kernel(x, kernel, groups)
+  return resolve_window(
+    spatial, kernel.shape[:-2], strides, padding, dilation, shape_name='the kernel window'
+  )
 
 
 def resolve_window(
@@ -42,18 +62,24 @@ def resolve_window(
   dilation: int | Sequence[int] = 1,
   *,
   shape_name: str,
-  dilation_name: str = 'kernel_dilation',
 ) -> Window:
-  """Returns the `Window` that these arguments describe over an input of size `spatial`.
+  """Returns the `Window` that these arguments describe over an image of size `spatial`.
+
+  Args:
+    spatial: size of the image.
+    shape: size of the window.
+    strides: step of the window.
+    padding: of the image.
+    dilation: step between the positions inside the window.
+    shape_name: name of `shape` in error messages.
 
   Raises:
-    ArgumentError: naming the argument, its value and what would be right. `shape_name` and
-      `dilation_name` are the caller's names of `shape` and `dilation`.
+    ArgumentError: names the argument, its value and the remedy.
   """
   rank = len(spatial)
   shape = per_dimension(shape_name, shape, rank)
   strides = per_dimension('strides', strides, rank)
-  dilation = per_dimension(dilation_name, dilation, rank)
+  dilation = per_dimension('kernel_dilation', dilation, rank)
   reach = tuple((w - 1) * d + 1 for w, d in zip(shape, dilation, strict=True))
   pads = _padding_pairs(padding, spatial, reach, strides)
   padded = tuple(n + low + high for n, (low, high) in zip(spatial, pads, strict=True))
@@ -67,8 +93,8 @@ def resolve_window(
 
 
 def per_dimension(name: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
-  """Returns `value` as `rank` positive integers; a single integer applies to all dimensions."""
-  values: Any = (value,) * rank if _is_integer(value) else value
+  """Returns `value` as `rank` positive integers; a single integer counts for all dimensions."""
+  values = (value,) * rank if _is_integer(value) else value
   if not _is_sequence(values) or not all(_is_integer(v) for v in values):
     raise ArgumentError(f'{name} must be an integer or a sequence of integers, got {value!r}')
   if len(values) != rank:
@@ -89,7 +115,7 @@ def _padding_pairs(
     if padding not in ('SAME', 'VALID'):
       raise ArgumentError(f'padding must be {expected}; got {padding!r}')
     return tuple(lax.padtype_to_pads(spatial, reach, strides, padding))
-  entries: Any = (padding,) * len(spatial) if _is_integer(padding) else padding
+  entries = (padding,) * len(spatial) if _is_integer(padding) else padding
   if not _is_sequence(entries) or len(entries) != len(spatial):
     raise ArgumentError(f'padding must be {expected} (here {len(spatial)}); got {padding!r}')
   pairs = tuple((e, e) if _is_integer(e) else e for e in entries)
@@ -101,7 +127,7 @@ def _padding_pairs(
 
 
 def as_floating(name: str, value: jax.typing.ArrayLike) -> jax.Array:
-  """Returns `value` as an array, or raises ArgumentError if its dtype is not floating."""
+  """Returns `value` as an array; raises ArgumentError if its dtype is not floating."""
   array = jnp.asarray(value)
   if not jnp.issubdtype(array.dtype, jnp.floating):
     raise ArgumentError(
@@ -112,7 +138,7 @@ def as_floating(name: str, value: jax.typing.ArrayLike) -> jax.Array:
 
 
 def check_images(x: jax.Array) -> tuple[int, ...]:
-  """Returns the spatial shape of `x: [batch, *spatial, features]`, which has 1 to 3 dimensions."""
+  """Returns the spatial shape of `x: [batch, *spatial, features]`: one to three dimensions."""
   if not 3 <= x.ndim <= 5:
     raise ArgumentError(
       f'x must be [batch, *spatial, features] with one to three spatial dimensions, got shape '
@@ -121,8 +147,7 @@ def check_images(x: jax.Array) -> tuple[int, ...]:
   return x.shape[1:-1]
 
 
-def check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
-  """Checks `kernel: [*window, in // groups, out]` against `x: [batch, *spatial, in]`."""
+def _check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
   if kernel.ndim != x.ndim:
     raise ArgumentError(
       f'kernel must be [*window, in // feature_group_count, out] with {x.ndim - 2} window '
@@ -148,17 +173,17 @@ def check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
 def as_scalar_or_features(
   name: str, value: jax.typing.ArrayLike, out: int, dtype: jnp.dtype, *, positive: bool
 ) -> jax.Array:
-  """Returns `value`, a scalar or `[out]`, as a `dtype` array that broadcasts against `[..., out]`.
+  """Returns `value` as an array of `dtype`: a scalar, or `[out]` with one value for each kernel.
 
-  Concrete values (Python numbers, NumPy and un-traced JAX arrays) must be positive, or at least 0
-  where `positive` is false. Traced values are not checked.
+  Concrete values (Python numbers, NumPy arrays, untraced JAX arrays) must be finite, and greater
+  than 0 if `positive`, else at least 0. Traced values are not checked.
   """
   array = jnp.asarray(value, dtype)
   if array.shape not in ((), (out,)):
     raise ArgumentError(
       f'{name} must be a scalar or [{out}] (one for each kernel), got {array.shape}'
     )
-  # Not `array`: under jit the conversion of a concrete value is traced too.
+  # Checks `value` instead of `array`: under jit, converting a concrete value gives a tracer.
   if not any(isinstance(v, Tracer) for v in jax.tree.leaves(value)):
     known = np.asarray(value, dtype)
     if not np.all((known > 0 if positive else known >= 0) & (known < np.inf)):
@@ -168,19 +193,19 @@ def as_scalar_or_features(
 
 
 def common_dtype(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
-  """Returns what `dtypes` promote to, even where implicit promotion is an error."""
+  """Returns the dtype that `dtypes` promote to, even where JAX forbids implicit promotion."""
   with jax.numpy_dtype_promotion('standard'):
     return jnp.result_type(*dtypes)
 
 
 def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
-  """Returns the dtype of norms and powers: float64 if any array is float64, else float32."""
+  """Returns the dtype for norms and powers: float64 if any array is float64, else float32."""
   return common_dtype(*(a.dtype for a in arrays), jnp.float32)
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
   return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _is_sequence(value: object) -> bool:
+def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
   return isinstance(value, Sequence) and not isinstance(value, str)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from scs_jax.errors import ArgumentError
-from scs_jax.ops import arguments, windows
-from scs_jax.ops.scs import quotient
+from scs_jax.ops import arguments
+from scs_jax.ops.derivatives import quotient, safe_sqrt
 from scs_jax.ops.sharpening import sharpen
 
 
@@ -16,7 +16,7 @@ def sharpened_cosine_attention(
   p: jax.typing.ArrayLike = 2.0,
   q: jax.typing.ArrayLike = 0.0,
 ) -> jax.Array:
-  r"""Averages values by how alike query and key are, with sign.
+  r"""Averages values, weighted by the signed similarity of query and key.
 
   .. math::
     y_i = \frac{\sum_j a_{ij} v_j}{\sum_j |a_{ij}|}, \qquad
@@ -25,20 +25,28 @@ def sharpened_cosine_attention(
 
   Norms are over the features of one token in one head. The magnitudes of a query's weights add up
   to 1, however small the sharpened similarities are, so no component of the output exceeds the
-  largest of the values. A key that is the opposite of the query subtracts its value.
+  largest magnitude among the values. A key that points opposite to the query subtracts its value.
 
   Args:
     query: `[*batch, tokens, heads, depth]`, floating.
-    key: `[*batch, keys, heads, depth]`.
-    value: `[*batch, keys, heads, features]`.
+    key: `[*batch, keys, heads, depth]`, floating.
+    value: `[*batch, keys, heads, features]`, floating.
     p: sharpening exponent, a scalar or `[heads]`, greater than 0.
-    q: added to the norms, a scalar or `[heads]`, at least 0.
+    q: added to both norms, a scalar or `[heads]`, at least 0.
 
   Returns:
-    `[*batch, tokens, heads, features]`, dtype of `value`; 0 for a query that resembles no key.
+    `[*batch, tokens, heads, features]`, dtype of `value`. A query that is orthogonal to every key
+    gives 0.
 
   Raises:
-    ArgumentError: naming the argument, its value and what would be right.
+    ArgumentError: a ValueError that names the argument, its value and the remedy.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import scs_jax
+    >>> tokens = jnp.ones((2, 16, 4, 8))
+    >>> scs_jax.sharpened_cosine_attention(tokens, tokens, tokens).shape
+    (2, 16, 4, 8)
   """
   query, key, value = (
     arguments.as_floating(name, x) for name, x in (('query', query), ('key', key), ('value', value))
@@ -59,7 +67,7 @@ def sharpened_cosine_attention(
   q = arguments.as_scalar_or_features('q', q, heads, dtype, positive=False)
 
   def lengths(x):
-    norm = windows.safe_sqrt(jnp.square(x.astype(dtype)).sum(-1))
+    norm = safe_sqrt(jnp.square(x.astype(dtype)).sum(-1))
     return norm + jnp.broadcast_to(q, norm.shape)
 
   dot = jnp.einsum('...ihd,...jhd->...ijh', query, key, preferred_element_type=dtype)

@@ -1,5 +1,7 @@
 """B-cos: sharpened cosine similarity times the norm of the patch."""
 
+from collections.abc import Sequence
+
 import jax
 from jax import lax
 
@@ -14,9 +16,9 @@ def b_cos(
   q: jax.typing.ArrayLike = 0.0,
   *,
   kernel_q: jax.typing.ArrayLike | None = None,
-  strides: int | tuple[int, ...] = 1,
+  strides: int | Sequence[int] = 1,
   padding: arguments.Padding = 'SAME',
-  kernel_dilation: int | tuple[int, ...] = 1,
+  kernel_dilation: int | Sequence[int] = 1,
   feature_group_count: int = 1,
   method: str = 'auto',
   precision: lax.PrecisionLike = None,
@@ -26,30 +28,37 @@ def b_cos(
   .. math::
     y = \|s\| \operatorname{sign}(c)\,|c|^b
 
-  The result is linear in the norm of the patch, and therefore not bounded. With `b = 1` it is a
-  convolution with kernels of norm 1.
+  The cosine :math:`c` is that of `sharpened_cosine_similarity`. B-cos is linear in the length of
+  the patch, and therefore not bounded. With `b` 1 it is a convolution with kernels of norm 1.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
     kernel: `[*window, in // feature_group_count, out]`, floating.
-    b: exponent, a scalar or `[out]`, greater than 0.
-    q: added to both norms in `c`, a scalar or `[out]`, at least 0; the original has none.
+    b: sharpening exponent, a scalar or `[out]`, greater than 0.
+    q: added to the norm of the patch in `c`, a scalar or `[out]`, at least 0. The paper has no q.
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
-    strides: step of the window.
+    strides: step of the window, an integer or one for each spatial dimension.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
     kernel_dilation: step between the positions inside a window.
-    feature_group_count: number of groups; the norm is that of the patch in the kernel's group.
-    method: see `sharpened_cosine_similarity`.
+    feature_group_count: number of groups. The norm is that of the patch in the kernel's group.
+    method: how the dot products are computed, see `sharpened_cosine_similarity`.
     precision: of the products, as for `lax.conv_general_dilated`.
 
   Returns:
     `[batch, *spatial', out]`, dtype of `x`.
 
   Raises:
-    ArgumentError: as `sharpened_cosine_similarity`.
+    ArgumentError: a ValueError that names the argument, its value and the remedy.
 
   References:
     Böhle, Fritz and Schiele, 2022: B-cos Networks: Alignment is All We Need for Interpretability.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import scs_jax
+    >>> patch, kernel = jnp.array([[[3.0, 4.0]]]), jnp.array([[[4.0], [3.0]]])
+    >>> scs_jax.b_cos(patch, kernel, b=1.0).round(3)  # 5 * 24 / 25
+    Array([[[4.8]]], dtype=float32)
   """
   y = sharpened_cosine_similarity(
     x,
@@ -65,13 +74,8 @@ def b_cos(
     precision=precision,
   )
   x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
-  window = arguments.resolve_window(
-    x.shape[1:-1],
-    kernel.shape[:-2],
-    strides,
-    padding,
-    kernel_dilation,
-    shape_name='the kernel window',
+  window = arguments.resolve_kernel_window(
+    x, kernel, strides, padding, kernel_dilation, feature_group_count
   )
   dtype = arguments.accumulation_dtype(x, kernel)
   norm = windows.patch_norms(x, window, feature_group_count, dtype)

@@ -1,4 +1,6 @@
-"""XLA's convolution as the ops use it: channels last, sums in a wider dtype."""
+"""The dot product of every patch with every kernel as XLA's convolution."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,8 @@ from jax import lax
 
 from scs_jax.ops.arguments import Window
 
-# In the order (input, kernel, output) that lax takes, by number of spatial dimensions.
+# Dimension numbers for channels-last arrays, by number of spatial dimensions. The order is that of
+# `lax.conv_general_dilated`: input, kernel, output.
 LAYOUTS = {
   1: ('NHC', 'HIO', 'NHC'),
   2: ('NHWC', 'HWIO', 'NHWC'),
@@ -14,28 +17,22 @@ LAYOUTS = {
 }
 
 
-def convolve(
-  x: jax.Array,
-  kernel: jax.Array,
-  *,
-  window: Window,
-  groups: int,
-  precision: lax.PrecisionLike,
-  dtype: jnp.dtype,
-) -> jax.Array:
-  """Returns the dot product of every patch with every kernel.
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The arguments of a correlation other than image and kernel."""
 
-  Args:
-    x: `[batch, *spatial, in]`.
-    kernel: `[*window, in // groups, out]`, same dtype as `x`.
-    window: the resolved window.
-    groups: how many groups the features are split into.
-    precision: of the products, as for `lax.conv_general_dilated`.
-    dtype: of the sums and of the result.
+  window: Window
+  groups: int  # number of groups that the features are split into
+  precision: lax.PrecisionLike  # of the products
+  dtype: jnp.dtype  # of the sums and of the result
 
-  Returns:
-    `[batch, *output, out]`.
+
+def convolve(x: jax.Array, kernel: jax.Array, settings: Settings) -> jax.Array:
+  """Returns `[batch, *output, out]` for `x: [batch, *spatial, in]`.
+
+  `kernel` is `[*window, in // groups, out]` and has the dtype of `x`.
   """
+  window = settings.window
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -43,7 +40,7 @@ def convolve(
     window.padding,
     rhs_dilation=window.dilation,
     dimension_numbers=LAYOUTS[len(window.shape)],
-    feature_group_count=groups,
-    precision=precision,
-    preferred_element_type=dtype,
+    feature_group_count=settings.groups,
+    precision=settings.precision,
+    preferred_element_type=settings.dtype,
   )

@@ -1,4 +1,6 @@
-"""The dot product of every patch with every kernel, by the fastest way there is."""
+"""The dot product of every patch with every kernel, dispatched by method and platform."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ from jax import lax
 
 from scs_jax.ops import cpu
 from scs_jax.ops.arguments import Window
-from scs_jax.ops.convolution import convolve
+from scs_jax.ops.convolution import Settings, convolve
 
 
 def correlate(
@@ -25,23 +27,20 @@ def correlate(
     x: `[batch, *spatial, in]`.
     kernel: `[*window, in // groups, out]`, same dtype as `x`.
     window: the resolved window.
-    groups: how many groups the features are split into.
-    method: 'convolution' is XLA's. 'shifts' adds a product of the whole shifted image for each
-      position of the window. 'auto' is the convolution, or on CPU what `cpu.choose` picks.
+    groups: number of groups that the features are split into.
+    method: 'convolution', 'shifts', or 'auto'. 'auto' is the convolution on GPU and TPU; on CPU the
+      shapes decide, see `scs_jax.ops.cpu`.
     precision: of the products, as for `lax.conv_general_dilated`.
     dtype: of the sums and of the result.
 
   Returns:
     `[batch, *output, out]`.
   """
-  settings = {'window': window, 'groups': groups, 'precision': precision, 'dtype': dtype}
-  if method == 'convolution':
-    return convolve(x, kernel, **settings)
+  settings = Settings(window, groups, precision, dtype)
   if method == 'shifts':
-    return cpu.shift(x, kernel, **settings)
-  on_cpu = cpu.choose(kernel.shape[-2], **settings)
+    return cpu.shift_and_add(x, kernel, settings)
+  on_cpu = cpu.choose(kernel.shape[-2], settings) if method == 'auto' else None
   if on_cpu is None:
-    return convolve(x, kernel, **settings)
-  return lax.platform_dependent(
-    x, kernel, cpu=on_cpu, default=lambda x, kernel: convolve(x, kernel, **settings)
-  )
+    return convolve(x, kernel, settings)
+  default = functools.partial(convolve, settings=settings)
+  return lax.platform_dependent(x, kernel, cpu=on_cpu, default=default)

@@ -1,4 +1,4 @@
-"""Absolute max pooling: keeps the value of largest magnitude, sign included."""
+"""Absolute max pooling: keeps the value of largest magnitude, with its sign."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ def abs_max_pool(
 ) -> jax.Array:
   """Keeps the value of largest magnitude in every window; **`strides=None` is stride 1**.
 
-  The opposite of a feature is also a feature, so `-0.9` beats `0.5`. In a tie between `a` and `-a`
-  the positive value wins. The gradient goes to one element: the first winner in row-major order.
-  Padding never wins; a window of padding alone gives 0. NaN is kept.
+  The sign of a feature carries meaning, so `-0.9` beats `0.5`. In a tie between `a` and `-a` the
+  positive value wins. The gradient goes to one element, the first winner in row-major order.
+  Padding never wins, and a window that sees only padding gives 0. A window with a NaN gives NaN.
 
   Args:
     x: `[batch, *spatial, features]`, floating; one to three spatial dimensions.
@@ -30,7 +30,7 @@ def abs_max_pool(
     `[batch, *spatial', features]`, dtype of `x`.
 
   Raises:
-    ArgumentError: naming the argument, its value and what would be right.
+    ArgumentError: a ValueError that names the argument, its value and the remedy.
 
   References:
     Pisoni, 2022: Sharpened Cosine Similarity: Part 2.
@@ -50,12 +50,13 @@ def abs_max_pool(
     padding,
     shape_name='window_shape',
   )
-  # One dimension at a time, the last first: of equal values the first in row-major order stays.
+  # Pools along one dimension after the other. The last comes first: of equal values, the first in
+  # row-major order then wins.
   best, largest = x, jnp.abs(x)
   for dimension in reversed(range(len(window.shape))):
     line = windows.along(window, dimension, best.shape[1:-1])
     values = windows.shifts(best, line)
-    magnitudes = windows.shifts(largest, line, fill=-1)  # below every magnitude
+    magnitudes = windows.shifts(largest, line, fill=-1)  # Padding is below every magnitude.
     best, largest = values[0], magnitudes[0]
     for value, magnitude in zip(values[1:], magnitudes[1:], strict=True):
       wins = (magnitude > largest) | ((magnitude == largest) & (value > best)) | jnp.isnan(value)

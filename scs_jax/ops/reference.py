@@ -1,8 +1,8 @@
-"""The oracle: similarity and pooling over materialised patches, written to be read.
+"""Reference implementations of similarity and pooling, written for reading.
 
-`lax.conv_general_dilated_patches` materialises every patch, at the highest precision. That takes
-about `prod(window)` times the memory of the image and is several times slower than the other
-methods, but every line is a line of the definition.
+They materialise every patch with `lax.conv_general_dilated_patches`, at the highest precision, and
+follow the definitions line by line. They take about `prod(window)` times the memory of the image
+and are many times slower than the other methods.
 """
 
 import math
@@ -14,8 +14,8 @@ from jax import lax
 from scs_jax.ops import arguments
 from scs_jax.ops.arguments import Window
 from scs_jax.ops.convolution import LAYOUTS
+from scs_jax.ops.derivatives import safe_sqrt
 from scs_jax.ops.sharpening import sharpen
-from scs_jax.ops.windows import safe_sqrt
 
 
 def similarity(
@@ -28,17 +28,17 @@ def similarity(
   groups: int,
   dtype: jnp.dtype,
 ) -> jax.Array:
-  """Returns the sharpened cosine similarity of patches; the arguments are already checked.
+  """Returns the sharpened cosine similarity. The arguments are already checked.
 
   Args:
     x: `[batch, *spatial, in]`.
     kernel: `[*window, in // groups, out]`.
-    p: scalar or `[out]`, like `q` and `kernel_q`.
-    q: added to the norm of the patch.
-    kernel_q: added to the norm of the kernel.
+    p: sharpening exponent, a scalar or `[out]`.
+    q: added to the norm of the patch, a scalar or `[out]`.
+    kernel_q: added to the norm of the kernel, a scalar or `[out]`.
     window: the resolved window.
-    groups: how many groups the features are split into.
-    dtype: of all intermediate values and of the result.
+    groups: number of groups that the features are split into.
+    dtype: of all computations and of the result.
 
   Returns:
     `[batch, *output, out]`, `dtype`.
@@ -48,7 +48,7 @@ def similarity(
   features = kernel.size // out  # in // groups * taps
   s = s.reshape(*s.shape[:-2], groups, 1, features)  # [batch, *output, groups, 1, features]
   k = jnp.moveaxis(kernel.astype(dtype).reshape(-1, *kernel.shape[-2:]), 0, 1)
-  # Each kernel in the order of its patch.
+  # The features of a kernel are in the order of those of a patch.
   k = k.reshape(features, out).T.reshape(groups, out // groups, features)
   k = lax.expand_dims(k, range(s.ndim - 3))
 
@@ -65,7 +65,7 @@ def similarity(
 def abs_max_pool(
   x: jax.Array, window_shape: tuple[int, ...], strides: tuple[int, ...], padding: arguments.Padding
 ) -> jax.Array:
-  """Returns what `scs_jax.abs_max_pool` returns, for `x: [batch, *spatial, features]`."""
+  """Equals `scs_jax.abs_max_pool` for `x: [batch, *spatial, features]`."""
   window = arguments.resolve_window(
     x.shape[1:-1], window_shape, strides, padding, shape_name='window_shape'
   )
@@ -73,7 +73,8 @@ def abs_max_pool(
   inside = patches(jnp.ones_like(x), window)
   magnitude = jnp.where(inside > 0, jnp.abs(s), -1)
   largest = magnitude == magnitude.max(-1, keepdims=True)
-  winner = jnp.where(largest, jnp.sign(s), -2).argmax(-1, keepdims=True)  # first, positive first
+  # Of the largest, the first positive value wins, or else the first negative one.
+  winner = jnp.where(largest, jnp.sign(s), -2).argmax(-1, keepdims=True)
   return jnp.take_along_axis(s, winner, -1)[..., 0]
 
 
@@ -92,5 +93,4 @@ def patches(x: jax.Array, window: Window) -> jax.Array:
 
 
 def _norm(x: jax.Array) -> jax.Array:
-  """Returns the norm along the last dimension."""
   return safe_sqrt(jnp.square(x).sum(-1))

@@ -1,13 +1,15 @@
 """Sharpened cosine similarity: the equation."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 
 from scs_jax.errors import check_known
 from scs_jax.ops import arguments, reference, windows
 from scs_jax.ops.correlation import correlate
+from scs_jax.ops.derivatives import bounded, differentiated_at, quotient, safe_sqrt
 from scs_jax.ops.sharpening import sharpen, unsharpen
 
 METHODS = ('auto', 'convolution', 'shifts', 'patches')
@@ -20,53 +22,60 @@ def sharpened_cosine_similarity(
   q: jax.typing.ArrayLike = 0.0,
   *,
   kernel_q: jax.typing.ArrayLike | None = None,
-  strides: int | tuple[int, ...] = 1,
+  strides: int | Sequence[int] = 1,
   padding: arguments.Padding = 'SAME',
-  kernel_dilation: int | tuple[int, ...] = 1,
+  kernel_dilation: int | Sequence[int] = 1,
   feature_group_count: int = 1,
   method: str = 'auto',
   precision: lax.PrecisionLike = None,
 ) -> jax.Array:
-  r"""Compares every patch of `x` with every kernel: signed, bounded, sharpened.
+  r"""Compares every patch of `x` with every kernel. The result is signed and bounded.
 
   .. math::
     y = \operatorname{sign}(c)\,|c|^p, \qquad
     c = \frac{s \cdot k}{(\|s\| + q)(\|k\| + q_k)}
 
-  where `s` is a patch of `x`, with zeros outside the image. The power is computed as
-  :math:`c\,(c^2 + \epsilon^2)^{(p-1)/2}` with :math:`\epsilon = 10^{-6}`. This form is smooth and
-  odd, has a finite slope at 0, and differs from the equation by a relative :math:`|p-1|\,\epsilon^2
-  / 2c^2` at most. A patch or kernel of zeros gives 0. Norms, ratio and power are computed in
-  float32 (float64 for float64 input), and the result is cast to the dtype of `x`. Below float32 the
-  derivatives are those at the rounded output. Norms should lie between 1e-18 and 1e18, where
-  float32 can hold their squares.
+  Here `s` is a patch of `x`, with zeros outside the image, and `k` is a kernel. If either is zero,
+  the result is 0.
+
+  The power is computed as :math:`c\,(c^2 + \epsilon^2)^{(p-1)/2}` with :math:`\epsilon = 10^{-6}`.
+  This form is smooth and odd, and its slope at 0 is finite. It differs from the equation by a
+  relative error of at most :math:`|p-1|\,\epsilon^2 / 2c^2`.
+
+  Norms, ratio and power are computed in float32, or in float64 if an input is float64. The result
+  is cast to the dtype of `x`. If `x` and `kernel` are narrower than float32, derivatives are
+  evaluated at the rounded output. Norms should lie between 1e-18 and 1e18, because their squares
+  must fit in float32.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
     kernel: `[*window, in // feature_group_count, out]`, floating.
     p: sharpening exponent, a scalar or `[out]`, greater than 0; 1 is plain cosine similarity.
-    q: added to the norm of the patch, a scalar or `[out]`, at least 0. Patches with a norm far
-    below
-      q give values near 0.
+    q: added to the norm of the patch, a scalar or `[out]`, at least 0. Patches much shorter than q
+      give values near 0.
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
     strides: step of the window, an integer or one for each spatial dimension.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
     kernel_dilation: step between the positions inside a window.
-    feature_group_count: number of groups the features are split into; `in` groups are depthwise.
-    method: 'convolution' uses XLA's convolution, and norms from one squared channel per group.
-      'shifts' multiplies and adds the shifted image, which is fast for depthwise kernels on CPU and
-      slow for dense ones. 'patches' materialises every patch (about `prod(window)` times the
-      memory) and is the readable reference. 'auto' is the convolution, except for some shapes on
-      CPU, see `scs_jax/ops/cpu.py`. All agree to rounding at `precision='highest'`.
-    precision: of the products in the convolution, as for `lax.conv_general_dilated`; 'patches' is
-      always 'highest'.
+    feature_group_count: number of groups the features are split into; `in` groups make the
+      operation depthwise.
+    method: how the dot products are computed. All methods agree to rounding at
+      `precision='highest'`.
+
+      - 'convolution': XLA's convolution. The norms come from one squared channel for each group.
+      - 'shifts': products of the shifted image, added. Fast for depthwise kernels on CPU, slow for
+        dense ones.
+      - 'patches': materialises every patch, which takes about `prod(window)` times the memory of
+        the image. It is the readable reference.
+      - 'auto': the convolution, except for some shapes on CPU, see `scs_jax/ops/cpu.py`.
+    precision: of the products, as for `lax.conv_general_dilated`. 'patches' always uses 'highest'.
 
   Returns:
     `[batch, *spatial', out]`, dtype of `x`, within [-1, 1].
 
   Raises:
-    ArgumentError: naming the argument, its value and what would be right. `p` and `q` are checked
-      unless they are traced.
+    ArgumentError: a ValueError that names the argument, its value and the remedy. Values of p and
+      q are checked unless they are traced.
 
   References:
     Rohrer, 2020: https://twitter.com/_brohrer_/status/1232063619657093120
@@ -79,119 +88,83 @@ def sharpened_cosine_similarity(
     >>> scs_jax.sharpened_cosine_similarity(x, jnp.ones((3, 3, 3, 4)), p=2.0).shape
     (1, 8, 8, 4)
   """
-  x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
-  spatial = arguments.check_images(x)
-  arguments.check_kernel(x, kernel, feature_group_count)
   check_known('method', method, METHODS)
-  window = arguments.resolve_window(
-    spatial, kernel.shape[:-2], strides, padding, kernel_dilation, shape_name='the kernel window'
+  x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
+  window = arguments.resolve_kernel_window(
+    x, kernel, strides, padding, kernel_dilation, feature_group_count
   )
   dtype, out = arguments.accumulation_dtype(x, kernel), kernel.shape[-1]
   power = arguments.as_scalar_or_features('p', p, out, dtype, positive=True)
-  q_x = arguments.as_scalar_or_features('q', q, out, dtype, positive=False)
-  q_k = q_x
+  q = q_k = arguments.as_scalar_or_features('q', q, out, dtype, positive=False)
   if kernel_q is not None:
     q_k = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
 
   if method == 'patches':
-    y = reference.similarity(x, kernel, power, q_x, q_k, window, feature_group_count, dtype)
+    y = reference.similarity(x, kernel, power, q, q_k, window, feature_group_count, dtype)
     return y.astype(x.dtype)
 
-  # The norms are those of the very values that are multiplied.
+  # Input and kernel are multiplied in their common dtype. The norms are those of these values.
   groups, common = feature_group_count, arguments.common_dtype(x.dtype, kernel.dtype)
   s, k = x.astype(common), kernel.astype(common)
   s_norm = windows.patch_norms(s, window, groups, dtype)
-  k_length = windows.safe_sqrt(jnp.square(k.astype(dtype)).sum(range(k.ndim - 1))) + q_k
+  k_length = safe_sqrt(jnp.square(k.astype(dtype)).sum(range(k.ndim - 1))) + q_k
   k_length = lax.expand_dims(k_length, range(k.ndim - 1))
-  # The kernel is divided by its length before it slides, unless its dtype would round the result.
+  # Kernels are divided by their length before they slide, unless their dtype would round them.
   exact = common == dtype
   if exact:
     k, k_length = quotient(k, k_length), jnp.ones_like(k_length)
   dot = correlate(s, k, window, groups, method=method, precision=precision, dtype=dtype)
 
   def finish(dot, s_norm, k_length, q, p):
-    c = cosine(dot, s_norm, q) if exact else cosine(quotient(dot, k_length), s_norm, q)
+    c = cosine(dot if exact else quotient(dot, k_length), s_norm, q)
     return sharpen(c, p).astype(x.dtype)
 
   if isinstance(p, int | float):
-    return finish(dot, s_norm, k_length, q_x, float(p))
+    return finish(dot, s_norm, k_length, q, float(p))
   if not exact:
-    finish = _derived_from_output(finish)
-  return finish(dot, s_norm, k_length, q_x, power)
-
-
-def _derived_from_output(finish):
-  """Returns `finish` with derivatives that recover the similarity from the output.
-
-  The next layer keeps the output anyway. In low precision the dot products are wider than the
-  output, so the backward pass then need not store and read them. On TPU this makes a layer cheaper
-  than convolution, BatchNorm and ReLU. The derivatives are those at the rounded output.
-  """
-  derived = jax.custom_jvp(finish)
-
-  def rule(primals, tangents):
-    y = derived(*primals)
-    _, s_norm, k_length, q, p = primals
-    c = unsharpen(y.astype(s_norm.dtype), p)
-    recovered = (c * _patch_length(s_norm, q, y.shape[-1]) * k_length, *primals[1:])
-    live = [not isinstance(tangent, SymbolicZero) for tangent in tangents]
-    if not any(live):
-      return y, jnp.zeros_like(y)
-
-    def of_live(*values):
-      values = iter(values)
-      return finish(*(next(values) if on else v for on, v in zip(live, recovered, strict=True)))
-
-    point, direction = (
-      [v for on, v in zip(live, values, strict=True) if on] for values in (recovered, tangents)
-    )
-    return y, jax.jvp(of_live, point, direction)[1]
-
-  derived.defjvp(rule, symbolic_zeros=True)
-  return derived
+    finish = differentiated_at(finish, _recovered_from_output)
+  return finish(dot, s_norm, k_length, q, power)
 
 
 def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
-  """Returns `dot / (s_norm + q)`, 0 where the denominator is 0.
+  """Returns `dot / (s_norm + q)`, and 0 where the denominator is 0.
 
   Args:
-    dot: `[..., out]`, of the patch with kernels that are already divided by their length.
+    dot: `[..., out]`, dot products of patches with kernels of unit length.
     s_norm: `[..., groups]`, the norm of the patch in each group.
     q: scalar or `[out]`.
 
   Returns:
-    `[..., out]`, clipped to [-1, 1] against rounding; the gradient ignores the clipping.
+    `[..., out]`. Values that rounding takes out of [-1, 1] are clipped; gradients pass unchanged.
   """
   length = _patch_length(s_norm, q, dot.shape[-1])
-  if length.shape[-1] == 1:  # one division for all kernels
-    return _bounded(dot * quotient(jnp.ones_like(length), length))
-  return _bounded(quotient(dot, length))
+  if length.shape[-1] == 1:  # One division for each patch serves all kernels.
+    return bounded(dot * quotient(jnp.ones_like(length), length))
+  return bounded(quotient(dot, length))
 
 
-def _patch_length(s_norm, q, out):
+def _patch_length(s_norm: jax.Array, q: jax.Array, out: int) -> jax.Array:
   """Returns `s_norm + q`: `[..., 1]` if it is the same for every kernel, else `[..., out]`."""
   return windows.to_kernels(s_norm, out) + (
     lax.expand_dims(q, range(s_norm.ndim - 1)) if q.ndim else q
   )
 
 
-@jax.custom_jvp
-def quotient(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Returns `a / b` where `b > 0`, else 0: a patch of zeros resembles nothing."""
-  positive = b > 0
-  return jnp.where(positive, a / jnp.where(positive, b, 1), 0)
+def _recovered_from_output(
+  y: jax.Array,
+  dot: jax.Array,
+  s_norm: jax.Array,
+  k_length: jax.Array,
+  q: jax.Array,
+  p: jax.Array,
+) -> tuple[jax.Array, ...]:
+  """Returns the arguments of `finish`, with `dot` recovered from its output `y`.
 
-
-@quotient.defjvp
-def _quotient_jvp(primals, tangents):
-  (a, b), (da, db) = primals, tangents
-  y = quotient(a, b)
-  return y, quotient(da - y * db, b)
-
-
-@jax.custom_jvp
-def _bounded(c):
-  return jnp.clip(c, -1, 1)
-
-
-_bounded.defjvp(lambda primals, tangents: (_bounded(*primals), *tangents))
+  The backward pass then need not store the dot products, which are wider than the output if the
+  inputs are narrower than float32. The output is stored anyway, as the input of the next layer. On
+  TPU this makes a layer cheaper than convolution, BatchNorm and ReLU. Because the output is
+  rounded, the derivatives are those at a similarity that differs by about one rounding.
+  """
+  del dot
+  c = unsharpen(y.astype(s_norm.dtype), p)
+  return c * _patch_length(s_norm, q, y.shape[-1]) * k_length, s_norm, k_length, q, p

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from scs_jax.ops.transposes import differential
+from scs_jax.ops.derivatives import differential
 
 EPSILON = 1e-6
 
@@ -16,11 +16,11 @@ def sharpen(c: jax.Array, p: float | jax.Array) -> jax.Array:
 
   Args:
     c: `[..., out]`, float32 or float64.
-    p: a Python number, or an array: scalar or `[out]`. A whole Python number is computed by
-      multiplication.
+    p: a Python number, or an array: scalar or `[out]`. Python numbers that are whole and at most 16
+      are computed by multiplication.
 
   Returns:
-    `[..., out]`, dtype of `c`; odd in `c`, with finite derivatives everywhere for `p > 0`.
+    `[..., out]`, dtype of `c`. It is odd in `c`, and its derivatives are finite for `p > 0`.
   """
   square = c * c + EPSILON**2
   if isinstance(p, int | float) and float(p).is_integer() and p <= 16:
@@ -32,13 +32,13 @@ def sharpen(c: jax.Array, p: float | jax.Array) -> jax.Array:
 
 
 @jax.custom_jvp
-def _power(c, p):
+def _power(c: jax.Array, p: jax.Array) -> jax.Array:
   return c * jnp.exp((p - 1) / 2 * jnp.log(c * c + EPSILON**2))
 
 
 @functools.partial(_power.defjvp, symbolic_zeros=True)
 def _power_jvp(primals, tangents):
-  """The derivatives by hand: logarithm and exponential are computed once and used twice."""
+  """Writes the derivatives by hand, so that logarithm and exponential are computed only once."""
   (c, p), (dc, dp) = primals, tangents
   square = c * c + EPSILON**2
   log = jnp.log(square)
@@ -50,11 +50,11 @@ def _power_jvp(primals, tangents):
 
 
 def unsharpen(y: jax.Array, p: jax.Array) -> jax.Array:
-  r"""Returns :math:`y\,(|y|^{2/p} + \epsilon^2)^{(1-p)/2}`, the similarity c whose power is y.
+  r"""Returns :math:`y\,(|y|^{2/p} + \epsilon^2)^{(1-p)/2}`, the approximate inverse of `sharpen`.
 
-  This inverts `sharpen` where :math:`|c| \gg \epsilon` or :math:`|c| \ll \epsilon`. In between the
-  result is too small: by a factor of at worst 0.7 for p from 0.5 to 3, and of 0.6 for p = 0.1. For
-  larger p the factor is smaller still, but there y is too small for float32.
+  It is accurate where :math:`|c| \gg \epsilon` or :math:`|c| \ll \epsilon`. In between, the result
+  is too small: by a factor of 0.7 at worst for p from 0.5 to 3, and 0.6 for p = 0.1. For large p
+  the error is larger, but there y is too small for float32 anyway.
 
   Args:
     y: `[..., out]`, float32 or float64.

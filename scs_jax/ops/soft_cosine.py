@@ -1,15 +1,17 @@
-"""Soft cosine similarity: a learned matrix says which patch features resemble each other."""
+"""Soft cosine similarity: patches are compared under a similarity between their features."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from scs_jax.errors import ArgumentError
-from scs_jax.ops import arguments, windows
+from scs_jax.ops import arguments
 from scs_jax.ops.correlation import correlate
-from scs_jax.ops.scs import cosine, quotient
+from scs_jax.ops.derivatives import quotient, safe_sqrt
+from scs_jax.ops.scs import cosine
 from scs_jax.ops.sharpening import sharpen
 
 
@@ -21,26 +23,27 @@ def soft_cosine_similarity(
   q: jax.typing.ArrayLike = 0.0,
   *,
   kernel_q: jax.typing.ArrayLike | None = None,
-  strides: int | tuple[int, ...] = 1,
+  strides: int | Sequence[int] = 1,
   padding: arguments.Padding = 'SAME',
-  kernel_dilation: int | tuple[int, ...] = 1,
+  kernel_dilation: int | Sequence[int] = 1,
   feature_group_count: int = 1,
   precision: lax.PrecisionLike = None,
 ) -> jax.Array:
-  r"""Sharpened cosine similarity in which the features of a patch are not orthogonal.
+  r"""Compares patches and kernels whose features are not orthogonal.
 
   .. math::
     y = \operatorname{sign}(c)\,|c|^p, \qquad
     c = \frac{s^\top M k}{(\sqrt{s^\top M s} + q)(\sqrt{k^\top M k} + q_k)}, \qquad M = A A^\top
 
-  With the identity as `mixing` this is `sharpened_cosine_similarity`. Because `M` is a product, `s`
-  and `k` are multiplied by :math:`A^\top` and then compared; no patch is materialised.
+  If `mixing` is the identity, this is `sharpened_cosine_similarity`. Because `M` is a product,
+  :math:`A^\top s` and :math:`A^\top k` are compared by their plain cosine, and no patch is
+  materialised.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
     kernel: `[*window, in // feature_group_count, out]`, floating.
-    mixing: `[prod(window) * in // feature_group_count, rank]`, the factor `A`; its rows are in the
-      order of `kernel.reshape(-1, out)`, and all groups share it.
+    mixing: the factor `A`, `[prod(window) * in // feature_group_count, rank]`. Its rows are in the
+      order of `kernel.reshape(-1, out)`. All groups use the same factor.
     p: sharpening exponent, a scalar or `[out]`, greater than 0.
     q: added to the norm of the patch, a scalar or `[out]`, at least 0.
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
@@ -54,7 +57,7 @@ def soft_cosine_similarity(
     `[batch, *spatial', out]`, dtype of `x`, within [-1, 1].
 
   Raises:
-    ArgumentError: naming the argument, its value and what would be right.
+    ArgumentError: a ValueError that names the argument, its value and the remedy.
 
   References:
     Sidorov et al., 2014: Soft Similarity and Soft Cosine Measure.
@@ -67,12 +70,8 @@ def soft_cosine_similarity(
     (1, 8, 8, 4)
   """
   x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
-  mixing = arguments.as_floating('mixing', mixing)
-  spatial, groups = arguments.check_images(x), feature_group_count
-  arguments.check_kernel(x, kernel, groups)
-  window = arguments.resolve_window(
-    spatial, kernel.shape[:-2], strides, padding, kernel_dilation, shape_name='the kernel window'
-  )
+  mixing, groups = arguments.as_floating('mixing', mixing), feature_group_count
+  window = arguments.resolve_kernel_window(x, kernel, strides, padding, kernel_dilation, groups)
   *taps, out = kernel.shape
   features = math.prod(taps)
   if mixing.ndim != 2 or mixing.shape[0] != features or not mixing.size:
@@ -81,23 +80,22 @@ def soft_cosine_similarity(
     )
   dtype = arguments.accumulation_dtype(x, kernel, mixing)
   p = arguments.as_scalar_or_features('p', p, out, dtype, positive=True)
-  q = arguments.as_scalar_or_features('q', q, out, dtype, positive=False)
-  if kernel_q is None:
-    kernel_q = q
-  kernel_q = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
+  q = q_k = arguments.as_scalar_or_features('q', q, out, dtype, positive=False)
+  if kernel_q is not None:
+    q_k = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
 
   rank = mixing.shape[1]
   common = arguments.common_dtype(x.dtype, kernel.dtype, mixing.dtype)
   s, k, a = x.astype(common), kernel.astype(common), mixing.astype(common)
-  # A patch times A is a convolution with the columns of A as kernels, the same in every group.
+  # The product of patch and A is a convolution. Its kernels are the columns of A, in every group.
   columns = jnp.tile(a.reshape(*taps, rank), groups)
   s = correlate(s, columns, window, groups, method='convolution', precision=precision, dtype=dtype)
   s = s.reshape(*s.shape[:-1], groups, rank)
   k = jnp.einsum(
     'fr,fo->ro', a, k.reshape(features, out), precision=precision, preferred_element_type=dtype
   )
-  s_norm, k_norm = (windows.safe_sqrt(jnp.square(v).sum(i)) for v, i in ((s, -1), (k, 0)))
-  k = quotient(k, lax.expand_dims(k_norm + kernel_q, (0,)))
+  s_norm, k_norm = (safe_sqrt(jnp.square(v).sum(axis)) for v, axis in ((s, -1), (k, 0)))
+  k = quotient(k, lax.expand_dims(k_norm + q_k, (0,)))
   dot = jnp.einsum('...gr,rgo->...go', s, k.reshape(rank, groups, -1), precision=precision)
   c = cosine(dot.reshape(*dot.shape[:-2], out), s_norm, q)
   return sharpen(c, p).astype(x.dtype)
