@@ -61,7 +61,8 @@ def draw_kernels(kernel: np.ndarray, path: epath.Path, p: np.ndarray | None = No
   if len(rows) == 1:
     columns = math.ceil(math.sqrt(2 * outputs))
     starts = range(0, outputs, columns)
-    rows, names = ([line[0][i : i + columns] for i in starts] for line in (rows, names))
+    rows = [rows[0][i : i + columns] for i in starts]
+    names = [names[0][i : i + columns] for i in starts]
   meaning = 'grey is 0' if inputs == 3 else 'red positive, blue negative'
   figure = _grid(plt, rows, names, f'Kernels of the first layer: {meaning}, each its own scale')
   _save(plt, figure, path)
@@ -83,7 +84,8 @@ def draw_feature_maps(image: np.ndarray, maps: np.ndarray, path: epath.Path) -> 
   largest = np.abs(maps).max((0, 1))
   names = ['image', *(f'±{value:.2g}' for value in largest)]
   starts = range(0, len(tiles), columns)
-  rows, titles = ([line[i : i + columns] for i in starts] for line in (tiles, names))
+  rows = [tiles[i : i + columns] for i in starts]
+  titles = [names[i : i + columns] for i in starts]
   title = 'Responses of the first layer: red positive, blue negative, largest magnitude above'
   _save(plt, _grid(plt, rows, titles, title), path)
 

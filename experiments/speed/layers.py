@@ -11,7 +11,16 @@ from jax import lax
 
 import scs_jax
 from scs_jax.models.parts import ConvBlock
-from scs_jax.ops.convolution import LAYOUTS
+
+# The names of the formulations that tables and pictures compare.
+CONVOLUTION = 'convolution'
+BLOCK = 'convolution + BatchNorm + ReLU'
+SCS = 'SCS, auto'
+BY_CONVOLUTION = 'SCS, convolution'
+BY_PATCHES = 'SCS, patches'
+ONES_KERNEL = 'SCS, kernel of ones (peers)'
+TORCH_BLOCK = f'torch: {BLOCK}'
+TORCH_SCS = 'torch: SCS (peers)'
 
 
 @dataclasses.dataclass(frozen=True)
