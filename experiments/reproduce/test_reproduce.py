@@ -88,7 +88,7 @@ def test_the_table_says_what_is_no_scs_network_and_what_is_one_run():
 
 def test_a_row_is_run_and_its_line_is_written(load, quick_compilation, monkeypatch, tmp_path):
   command = load('experiments.reproduce.__main__')
-  changes = {'data.name': 'fake', 'total_epochs': 0.1, 'augment.flip': True}
+  changes = {'data.name': 'fake', 'batch_size': 32, 'total_epochs': 0.1, 'augment.flip': True}
   row = Row('task', (), 1233, 'configs/gallery.py:mnist_smoke', 2, changes)
   monkeypatch.setitem(command.ROWS, 'mnist_smoke', row)
   words = ['reproduce', '--row=mnist_smoke', f'--workdir={tmp_path}', '--seeds=1']
