@@ -1,4 +1,4 @@
-"""Every module of experiments imports without its optional packages, or is skipped for that reason."""
+"""Every module of experiments imports, or is skipped because an optional package is absent."""
 
 import pytest
 

@@ -13,9 +13,14 @@ def test_with_b_1_it_is_a_convolution_with_kernels_of_norm_1():
   kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 6))
   unit = kernel / jnp.sqrt(jnp.square(kernel).sum((0, 1, 2), keepdims=True))
   expected = jax.lax.conv_general_dilated(
-    x, unit, (2, 2), 'SAME', feature_group_count=2, dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    x,
+    unit,
+    (2, 2),
+    'SAME',
+    feature_group_count=2,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     precision='highest',
-  )  # fmt: skip
+  )
   y = scs_jax.b_cos(x, kernel, 1.0, strides=2, feature_group_count=2, precision='highest')
   np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 

@@ -42,10 +42,17 @@ def python(folder, *words):
 
 def test_a_model_a_config_and_a_data_set_of_ones_own_train_from_their_folder(folder):
   said = python(
-    folder, '-m', 'scs_jax.main', '--config=my_config.py', f'--workdir={folder}/run',
-    '--config.data.name=my_data:load', '--config.model.width=6', '--config.batch_size=32',
-    '--config.total_epochs=1', '--config.log_every_steps=1',
-  )  # fmt: skip
+    folder,
+    '-m',
+    'scs_jax.main',
+    '--config=my_config.py',
+    f'--workdir={folder}/run',
+    '--config.data.name=my_data:load',
+    '--config.model.width=6',
+    '--config.batch_size=32',
+    '--config.total_epochs=1',
+    '--config.log_every_steps=1',
+  )
   assert 'my_nets:MyNet on my_data:load' in said
   assert 'starting of 2 steps' in said
   assert 'accuracy' in said.splitlines()[-2]

@@ -51,11 +51,16 @@ def test_claims_are_compared_seed_by_seed_with_their_own_base(load):
     'SCS: average pool': {7: 0.5},
   }
   results = [
-    {'data': 'cifar10', 'variant': name, 'seed': seed, 'accuracy': accuracy,
-     'changes': names['changes']('cifar10', *names['comparisons']('cifar10')[name])}
+    {
+      'data': 'cifar10',
+      'variant': name,
+      'seed': seed,
+      'accuracy': accuracy,
+      'changes': names['changes']('cifar10', *names['comparisons']('cifar10')[name]),
+    }
     for name, seeds in accuracies.items()
     for seed, accuracy in seeds.items()
-  ]  # fmt: skip
+  ]
   lines = names['table'](results, 'cifar10').splitlines()
   assert '| **SCS** | 85.00 % | 2 | | |' in lines
   assert '| SCS: input × 255 | 58.67 % | 3 (2 pairs) | -2.00 | -14.71 … +10.71 |' in lines
@@ -94,5 +99,3 @@ def test_only_images_that_both_networks_classify_right_are_attacked(load):
   assert shares['all test images'] == {'below': 0.5, 'above': 0.75}
   assert shares['check: noise of ℓ∞ 4/255'] == {'below': 1.0, 'above': 1.0}  # of 0.4 alone
   assert shares['check: PGD without a bound'] == {'below': 0.0, 'above': 0.0}
-
-

@@ -164,8 +164,11 @@ def test_two_processes_equal_one(tmp_path):
   environment.pop('XLA_FLAGS', None)
   start = lambda *words: subprocess.Popen(
     [sys.executable, '-c', PROGRAM, *map(str, words)],
-    env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-  )  # fmt: skip
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
   address = f'127.0.0.1:{free_port()}'
   runs = [start(2, tmp_path / 'two', address, i) for i in range(2)]
   outputs = [run.communicate(timeout=240)[0] for run in runs]

@@ -42,6 +42,12 @@ def test_trains_goes_on_and_evaluates(tmp_path):
   )
   accuracy = float(re.search(r'val/accuracy ([\d.]+)', last(evaluated))[1])
   assert accuracy == pytest.approx(float(said[1]) / 100, abs=1e-4)
+  # The workdir's own config says the same as the file and the flags together.
+  (tmp_path / 'run' / 'pictures' / 'kernels.png').unlink()
+  drawn = run(tiny[0], '--mode=pictures', config=f'{tmp_path}/run/config.json')
+  assert drawn.returncode == 0, drawn.stderr
+  assert last(drawn) == f'{tmp_path}/run/pictures'
+  assert (tmp_path / 'run' / 'pictures' / 'kernels.png').exists()
 
 
 @pytest.mark.parametrize(
@@ -68,6 +74,9 @@ def test_a_missing_config_is_one_line(tmp_path):
   assert 'Traceback' not in result.stderr
   result = run(f'--workdir={tmp_path}/run', config='configs/gallery.py:mnist')
   assert "gallery.py has no 'mnist'; it has" in result.stderr
+  result = run(f'--workdir={tmp_path}/run', config=f'{tmp_path}/config.json')
+  assert f'--config={tmp_path}/config.json cannot be read' in result.stderr
+  assert 'Traceback' not in result.stderr
 
 
 def test_a_data_set_that_is_not_prepared_says_how(tmp_path):

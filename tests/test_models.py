@@ -149,9 +149,12 @@ def test_without_abs_the_opposite_image_gives_the_opposite():
   x = jax.random.normal(jax.random.key(0), (2, 6, 6, 1))
   for stack, sign in ((layers, -1), ((layers[0], {'kind': 'abs'}, *layers[1:]), 1)):
     model = models.build(
-      'scs_net', input_shape=(6, 6, 1), num_classes=5, stack=(*stack, {'kind': 'head'}),
+      'scs_net',
+      input_shape=(6, 6, 1),
+      num_classes=5,
+      stack=(*stack, {'kind': 'head'}),
       rngs=nnx.Rngs(0),
-    )  # fmt: skip
+    )
     assert np.ptp(model(x)) > 1e-4
     np.testing.assert_allclose(model(-x), sign * model(x), atol=1e-7)
 
@@ -161,10 +164,16 @@ def test_a_layer_used_again_has_one_set_of_parameters(variant):
   once = ({'kind': 'scs', 'features': 4}, {'kind': 'pointwise', 'features': 4}, {'kind': 'head'})
   again = (*once[:2], {'kind': 'again', 'layer': 1}, *once[2:])
   built = [
-    models.build('scs_net', input_shape=(6, 6, 1), num_classes=5, stack=stack, variant=variant,
-                 rngs=nnx.Rngs(0))
+    models.build(
+      'scs_net',
+      input_shape=(6, 6, 1),
+      num_classes=5,
+      stack=stack,
+      variant=variant,
+      rngs=nnx.Rngs(0),
+    )
     for stack in (once, again)
-  ]  # fmt: skip
+  ]
   sizes = [
     sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) for model in built
   ]
@@ -190,8 +199,10 @@ def test_a_layer_may_begin_elsewhere():
   )
   model = build(stack=stack)
   for layer, p, q in (
-    (model.scs_0, 2, 3), (model.depthwise_1, 0.8, 0.1), (model.pointwise_2, 2, 0.1)
-  ):  # fmt: skip
+    (model.scs_0, 2, 3),
+    (model.depthwise_1, 0.8, 0.1),
+    (model.pointwise_2, 2, 0.1),
+  ):
     np.testing.assert_allclose(layer.p, p, rtol=1e-5)
     np.testing.assert_allclose(layer.q, q, rtol=1e-5)
   with pytest.raises(ValueError, match=r'layer 1 .*p_init'):
@@ -304,9 +315,15 @@ def test_every_model_has_a_golden_count():
 
 def test_resnet_50_has_its_size():
   make = lambda: models.build(
-    'resnet', input_shape=(224, 224, 3), num_classes=1000, block='bottleneck', blocks=(3, 4, 6, 3),
-    large_stem=True, variant='conv', rngs=nnx.Rngs(0),
-  )  # fmt: skip
+    'resnet',
+    input_shape=(224, 224, 3),
+    num_classes=1000,
+    block='bottleneck',
+    blocks=(3, 4, 6, 3),
+    large_stem=True,
+    variant='conv',
+    rngs=nnx.Rngs(0),
+  )
   assert count(make) == 25_557_032  # as in torchvision
 
 

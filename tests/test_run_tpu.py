@@ -13,9 +13,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / 'run_tpu.sh'
 ARGUMENTS = (
-  '--name=scs', '--zone=us-west4-a', '--type=v5litepod-16', '--config=configs/cifar10.py:resnet20',
+  '--name=scs',
+  '--zone=us-west4-a',
+  '--type=v5litepod-16',
+  '--config=configs/cifar10.py:resnet20',
   '--workdir=gs://bucket/run',
-)  # fmt: skip
+)
 GCLOUD = f"""#!{sys.executable}
 import json, os, pathlib, sys
 folder, words = pathlib.Path(os.environ['STAND_IN']), sys.argv[1:]
@@ -59,9 +62,11 @@ def launch(stand_in, *words, states=('ACTIVE',), endings=('0',)):
   (stand_in / 'states').write_text(json.dumps(states))
   (stand_in / 'endings').write_text(json.dumps(endings))
   environment = {
-    **os.environ, 'STAND_IN': str(stand_in), 'POLL_SECONDS': '0',
+    **os.environ,
+    'STAND_IN': str(stand_in),
+    'POLL_SECONDS': '0',
     'PATH': f'{stand_in / "bin"}:{os.environ["PATH"]}',
-  }  # fmt: skip
+  }
   result = subprocess.run(
     [SCRIPT, *words], env=environment, capture_output=True, text=True, timeout=60, cwd=ROOT
   )
@@ -76,9 +81,13 @@ def count(calls, text):
 
 def test_makes_waits_installs_launches_and_follows(stand_in):
   result, calls = launch(
-    stand_in, *ARGUMENTS, '--spot', '--data-copy=gs://bucket/data', '--args=--config.seed=3',
+    stand_in,
+    *ARGUMENTS,
+    '--spot',
+    '--data-copy=gs://bucket/data',
+    '--args=--config.seed=3',
     states=['ABSENT', 'WAITING_FOR_RESOURCES', 'PROVISIONING', 'ACTIVE'],
-  )  # fmt: skip
+  )
   assert result.returncode == 0, result.stderr
   assert 'epoch 1.00' in result.stdout
   (create,) = [call for call in calls if 'create' in call]
@@ -102,9 +111,12 @@ def test_reuses_a_machine_that_is_there(stand_in):
 
 def test_relaunches_after_preemption_on_a_new_machine(stand_in):
   result, calls = launch(
-    stand_in, *ARGUMENTS, '--spot',
-    states=['ACTIVE', 'SUSPENDED', 'ABSENT', 'ACTIVE'], endings=['lost', '0'],
-  )  # fmt: skip
+    stand_in,
+    *ARGUMENTS,
+    '--spot',
+    states=['ACTIVE', 'SUSPENDED', 'ABSENT', 'ACTIVE'],
+    endings=['lost', '0'],
+  )
   assert result.returncode == 0, result.stderr
   assert count(calls, 'scs_jax.main') == 2
   assert count(calls, 'queued-resources delete') == 1

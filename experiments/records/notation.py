@@ -47,9 +47,10 @@ def recipe(config: Any) -> dict[str, str]:
   model, augment = config.model, config.augment
   network, words = _stack(model) if 'stack' in model else _architecture(model)
   words += [
-    f'batch {config.batch_size}', f'rate {config.optimizer.schedule.peak_learning_rate:g}',
+    f'batch {config.batch_size}',
+    f'rate {config.optimizer.schedule.peak_learning_rate:g}',
     f'shift {augment.shift}',
-  ]  # fmt: skip
+  ]
   words += [f'EMA {config.ema_decay:g}'] if config.ema_decay else []
   words += ['flips'] if augment.flip else []
   words += [
@@ -65,9 +66,10 @@ def recipe(config: Any) -> dict[str, str]:
 def _stack(model: Any) -> tuple[str, list[str]]:
   kernel_q = '' if model.kernel_q is None else f' ({model.kernel_q:g} of kernels)'
   return describe(model.stack), [
-    f'q {model.q_mode} from {model.q_init:g}{kernel_q}', f'p {model.p_mode} from {model.p_init:g}',
+    f'q {model.q_mode} from {model.q_init:g}{kernel_q}',
+    f'p {model.p_mode} from {model.p_init:g}',
     f'scale {model.scale_init}',
-  ]  # fmt: skip
+  ]
 
 
 def _architecture(model: Any) -> tuple[str, list[str]]:
@@ -75,8 +77,10 @@ def _architecture(model: Any) -> tuple[str, list[str]]:
   options = {field.name for field in dataclasses.fields(LayerOptions)}
   sizes = [f'{name} {x}' for name, x in model.items() if name not in ('name', *options)]
   return ', '.join([model.name, *sizes]), [
-    f'q {model.q_init:g}', f'p from {model.p_init:g}', f'output {model.output}'
-  ]  # fmt: skip
+    f'q {model.q_init:g}',
+    f'p from {model.p_init:g}',
+    f'output {model.output}',
+  ]
 
 
 def _parse_word(word: str) -> dict[str, Any]:

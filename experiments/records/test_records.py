@@ -11,8 +11,14 @@ from experiments.results import Trial
 
 def test_the_search_trains_its_best_trials_longer(load):
   search = load('experiments.records.__main__')
-  accuracies = {('mnist', 0): 0.97, ('mnist', 1): 0.98, ('mnist', 'by hand'): 0.99,
-                ('mnist', 2): 0.975, ('mnist', 9): 0.99, ('fashion_mnist', 0): 0.999}  # fmt: skip
+  accuracies = {
+    ('mnist', 0): 0.97,
+    ('mnist', 1): 0.98,
+    ('mnist', 'by hand'): 0.99,
+    ('mnist', 2): 0.975,
+    ('mnist', 9): 0.99,
+    ('fashion_mnist', 0): 0.999,
+  }
   results = [
     {'task': task, 'trial': trial, 'accuracy': accuracy}
     for (task, trial), accuracy in accuracies.items()
@@ -42,12 +48,21 @@ def test_the_notation_of_stacks():
   assert stack[11] == {'kind': 'depthwise', 'share_kernels': True, 'multiplier': 4}
   assert stack[10] == {'kind': 'again', 'layer': 8}
   assert stack[13] == {
-    'kind': 'scs', 'features': 9, 'window': 3, 'strides': 2, 'padding': 'VALID',
-    'q_init': 4.0, 'p_init': 2.5,
-  }  # fmt: skip
+    'kind': 'scs',
+    'features': 9,
+    'window': 3,
+    'strides': 2,
+    'padding': 'VALID',
+    'q_init': 4.0,
+    'p_init': 2.5,
+  }
   assert stack[14] == {
-    'kind': 'depthwise', 'multiplier': 2, 'window': 4, 'padding': 'VALID', 'p_init': 0.9
-  }  # fmt: skip
+    'kind': 'depthwise',
+    'multiplier': 2,
+    'window': 4,
+    'padding': 'VALID',
+    'p_init': 0.9,
+  }
   for wrong in ('s8', 'd0.5', 'pool', 'P', '8', 'dS-1', '=', 'P2^2', 'a+1', 'd+', 'p8^2+1', 'dxv'):
     with pytest.raises(ValueError, match=re.escape(f'a stack has {wrong!r}')):
       notation.parse(f'd {wrong} h')

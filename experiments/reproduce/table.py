@@ -11,8 +11,16 @@ from experiments.results import percent, read, write_between
 
 HERE = pathlib.Path(__file__).parent
 HEADER = (
-  'row', 'task', 'published', 'ours', 'n', 'parameters', 'recipe', 'time of a run', 'config'
-)  # fmt: skip
+  'row',
+  'task',
+  'published',
+  'ours',
+  'n',
+  'parameters',
+  'recipe',
+  'time of a run',
+  'config',
+)
 RED, BLUE = '#b2182b', '#2166ac'
 
 
@@ -25,9 +33,16 @@ def table(results: list[dict]) -> str:
     ours = percent((line['accuracy'] for line in lines), digits=2) if lines else 'not run'
     published = '; '.join(map(_published, row.published)) or 'nothing: the task is ours'
     cells = (
-      f'`{name}`', row.task, published, ours, _count(row, lines), f'{row.parameters:,}', row.recipe,
-      _minutes(lines), _config(row),
-    )  # fmt: skip
+      f'`{name}`',
+      row.task,
+      published,
+      ours,
+      _count(row, lines),
+      f'{row.parameters:,}',
+      row.recipe,
+      _minutes(lines),
+      _config(row),
+    )
     rows.append(f'| {" | ".join(cells)} |')
   sources = '\n'.join(f'- {name}: {where}' for name, where in SOURCES.items())
   return '\n'.join(rows) + f'\n\n{sources}'

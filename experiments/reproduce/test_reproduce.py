@@ -1,4 +1,4 @@
-"""Rows find their runs; one program trains as the loop does; an image votes with its mirror image."""
+"""Rows find their runs, one program trains as the loop does, mirror images vote."""
 
 import dataclasses
 
@@ -27,9 +27,16 @@ def test_an_image_and_its_mirror_image_vote_together():
 
 
 def test_one_program_trains_as_the_loop_does(monkeypatch, tmp_path):
-  """Order, augmentation, schedule and average included; the loop's eight devices round otherwise."""
-  changes = {'data.name': 'fake', 'total_epochs': 1.1, 'batch_size': 32, 'ema_decay': 0.9,
-             'augment.flip': True, 'augment.shift': 2, 'augment.cutout': 4}  # fmt: skip
+  """With order, augmentation, schedule and average; the loop's eight devices round differently."""
+  changes = {
+    'data.name': 'fake',
+    'total_epochs': 1.1,
+    'batch_size': 32,
+    'ema_decay': 0.9,
+    'augment.flip': True,
+    'augment.shift': 2,
+    'augment.cutout': 4,
+  }
   trial = results.Trial('configs/gallery.py:mnist_smoke', 3, changes)
   config, home = trial.load(), tmp_path / 'one'
   line = on_device.run(trial, home)
@@ -77,9 +84,14 @@ def test_every_row_changes_keys_that_its_config_has():
 def test_the_table_says_what_is_no_scs_network_and_what_is_one_run():
   row = next(iter(row for row in ROWS.values() if row.seeds == 1))
   lines = [
-    {**dataclasses.asdict(results.Trial(row.config, 0, row.changes)), 'accuracy': 0.5,
-     'parameters': row.parameters, 'machine': '1 CPU cores', 'training_seconds': 600}
-  ]  # fmt: skip
+    {
+      **dataclasses.asdict(results.Trial(row.config, 0, row.changes)),
+      'accuracy': 0.5,
+      'parameters': row.parameters,
+      'machine': '1 CPU cores',
+      'training_seconds': 600,
+    }
+  ]
   text = table.table(lines)
   assert '| 50.00 % | one run |' in text
   assert '| record to beat, not SCS: ConvMixer-128/4, 103,000 parameters, 91.26 % |' in text

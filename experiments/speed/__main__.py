@@ -215,14 +215,6 @@ def pages() -> None:
     append(report.RESULTS, {'table': 'pages', 'config': config}, {'milliseconds': milliseconds})
 
 
-def tpu_compiler() -> None:
-  """Compiles chains of four layers and a ResNet-18 step for a TPU, if libtpu is installed."""
-  if not importlib.util.find_spec('libtpu'):
-    print('The table tpu needs the TPU compiler: pip install libtpu')
-    return
-  tpu.compile_missing()
-
-
 TABLES = {
   'layers': layers,
   'pool': pool,
@@ -230,7 +222,7 @@ TABLES = {
   'loop': loop,
   'start': start,
   'pages': pages,
-  'tpu': tpu_compiler,
+  'tpu': tpu.compile_missing,
 }
 TABLE = flags.DEFINE_enum('table', None, list(TABLES), 'The table to measure; all if not given.')
 

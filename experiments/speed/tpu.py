@@ -1,6 +1,7 @@
 """Compiles for one chip of a TPU v5e, without a TPU, and keeps what the compiler counts."""
 
 import dataclasses
+import importlib.util
 import os
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ from experiments.speed.layers import (
   value_and_gradients,
 )
 from experiments.speed.networks import batch_shapes, networks, on_random_images, settings
+from scs_jax.errors import MissingPackageError
 
 LAYERS = 4
 BATCH = 128
@@ -55,7 +57,15 @@ class Chain(nnx.Module):
 
 
 def without_a_chip() -> None:
-  """Lets libtpu compile on a machine without a TPU. Call it before JAX is used."""
+  """Lets libtpu compile on a machine without a TPU. Call it before JAX is used.
+
+  Raises:
+    MissingPackageError: libtpu is not installed.
+  """
+  if not importlib.util.find_spec('libtpu'):
+    raise MissingPackageError(
+      "libtpu, the compiler for TPUs, is not installed: pip install -e '.[train,tpu]'"
+    )
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # no process holds a chip
   jax.config.update('jax_platforms', 'cpu')

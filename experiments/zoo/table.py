@@ -24,8 +24,11 @@ def architectures(measured: list[dict], trained: list[dict]) -> str:
     '|---|---|---|---|---|---|',
   ]
   for name in NETWORKS:
-    pair = {line['variant']: line for line in newest(measured, 'network', 'variant')
-            if line['network'] == name}  # fmt: skip
+    pair = {
+      line['variant']: line
+      for line in newest(measured, 'network', 'variant')
+      if line['network'] == name
+    }
     if pair:
       scs, twin = pair['scs'], pair['conv']
       rows.append(
@@ -91,7 +94,8 @@ def _accuracy(lines: list[dict]) -> str:
 def bfloat16(results: list[dict]) -> str:
   """Returns the table of the runs in bfloat16."""
   rows = [
-    '| network | steps, all finite | loss, first ten steps | last ten | gradient norm, least | most |',
+    '| network | steps, all finite | loss, first ten steps | last ten '
+    '| gradient norm, least | most |',
     '|---|---|---|---|---|---|',
   ]
   for line in newest(results, 'network'):

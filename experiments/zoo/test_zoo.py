@@ -11,10 +11,15 @@ def test_the_longest_run_on_the_test_images_is_shown():
     return {**base, 'epochs': epochs, 'accuracy': accuracy, **more}
 
   measured = [
-    {'network': 'resnet20', 'variant': variant, 'parameters': 7, 'flops': 2e6,
-     'images_per_second': rate}
+    {
+      'network': 'resnet20',
+      'variant': variant,
+      'parameters': 7,
+      'flops': 2e6,
+      'images_per_second': rate,
+    }
     for variant, rate in (('scs', 1.0), ('conv', 5.0), ('scs', 4.0))
-  ]  # fmt: skip
+  ]
   cells = lambda *trained: table.architectures(measured, list(trained)).splitlines()[2:]
   assert cells() == ['| `resnet20` | 7 | 2 M | 4 | 5 | not measured |']  # the newest line counts
   full, wide = line(24.0, 0.88), line(99.0, 0.9, {'model.widths': [9, 9, 9]})

@@ -137,9 +137,14 @@ class Layers:
     if o.variant == 'conv':
       return ConvBlock(*place, **shape, **self.types, activation=activation, rngs=self.rngs)
     shared = {
-      'output': o.output, 'p_mode': o.p_mode, 'p_init': o.p_init, 'q_mode': o.q_mode,
-      'q_init': o.q_init, 'kernel_q': o.kernel_q, 'scale_init': o.scale_init,
-    }  # fmt: skip
+      'output': o.output,
+      'p_mode': o.p_mode,
+      'p_init': o.p_init,
+      'q_mode': o.q_mode,
+      'q_init': o.q_init,
+      'kernel_q': o.kernel_q,
+      'scale_init': o.scale_init,
+    }
     return layers.SharpenedCosineSimilarity(
       *place, **shape, **self.types, **{**shared, **own}, rngs=self.rngs
     )

@@ -15,14 +15,19 @@ _BEGIN = {'p_init': None, 'q_init': None}  # None: as in the other layers
 KINDS = {
   'scs': {'features': ..., 'window': 3, 'strides': 1, 'padding': 'SAME', **_BEGIN},
   'depthwise': {
-    'window': 3, 'strides': 1, 'padding': 'SAME', 'multiplier': 1, 'share_kernels': False, **_BEGIN
+    'window': 3,
+    'strides': 1,
+    'padding': 'SAME',
+    'multiplier': 1,
+    'share_kernels': False,
+    **_BEGIN,
   },
   'pointwise': {'features': ..., **_BEGIN},
   'pool': {'window': 2, 'strides': None, 'padding': 'SAME'},
   'abs': {},
   'again': {'layer': ...},
   'head': {},
-}  # fmt: skip
+}
 
 
 class ScsNet(nnx.Module):

@@ -59,10 +59,15 @@ def choose(depth: int, **settings) -> Bilinear | None:
   convolution, shifted, for_x, for_kernel, columns, planes, each_group = (
     functools.partial(way, **settings)
     for way in (
-      convolve, shift, shift_for_x, shift_for_kernel, multiply_columns, convolve_planes,
+      convolve,
+      shift,
+      shift_for_x,
+      shift_for_kernel,
+      multiply_columns,
+      convolve_planes,
       convolve_each_group,
     )
-  )  # fmt: skip
+  )
   if groups > 1 and depth > 1:
     return each_group
   if groups > 1:

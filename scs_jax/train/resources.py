@@ -141,9 +141,19 @@ def opened(
       for step, reason in checkpoints.skipped.items():
         log.say(f'checkpoint of step {step} is damaged and was set aside: {reason}')
       resources = Resources(
-        experiment, path, mesh, train_step, evaluate, batches, checkpoints, stop, watchdog, log,
-        Rate(), start,
-      )  # fmt: skip
+        experiment,
+        path,
+        mesh,
+        train_step,
+        evaluate,
+        batches,
+        checkpoints,
+        stop,
+        watchdog,
+        log,
+        Rate(),
+        start,
+      )
       yield resources, state, saved.get('metrics', {})
 
 
