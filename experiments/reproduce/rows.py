@@ -90,8 +90,7 @@ _SMOOTHED = {
 }
 _MIRRORED = 'mean of the outputs for image and mirror image'
 
-# One row after another, because one argument a line would hide the table.
-# A table: one entry reads as one row, so the formatter leaves it alone.
+# A table: one argument a line, as the formatter has it, would hide its rows.
 ROWS = {
   'quickstart': Row('the quickstart: 4,000 + 1,000 MNIST digits', (), 2_992,
     'configs/quickstart.py', 5, recipe='ours, 80 epochs'),

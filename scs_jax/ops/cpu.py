@@ -32,8 +32,8 @@ exact arithmetic. The reasons:
 
 Limits of the rule: it looks at shapes alone, not at dtype, batch size or number of cores. Its
 measurements are in `experiments/speed/`: two cores, float32, windows of 1 to 5 positions along each
-dimension. The shifted forms have one term for each position of the window and `_convolve_groups` one
-for each group. Their number is not bounded, so a large window or many groups compile slowly.
+dimension. The shifted forms have one term for each position of the window and `_convolve_groups`
+one for each group. Their number is not bounded, so a large window or many groups compile slowly.
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
 There are three reasons to write one:
 
-- `safe_sqrt` and `quotient` have finite derivatives at 0, and `bounded` passes the gradient where it
-  clips.
+- `safe_sqrt` and `quotient` have finite derivatives at 0, and `bounded` passes the gradient where
+  it clips.
 - `linear` and `bilinear` give a fast transpose. The one that JAX derives can be slow: a sum of
   slices becomes a sum of padded arrays. They take one expression for the value and others, equal in
   exact arithmetic, for the derivatives.
