@@ -1,5 +1,6 @@
 """The examples of CONTRIBUTING.md, typed into an empty folder."""
 
+import json
 import os
 import pathlib
 import re
@@ -59,3 +60,13 @@ def test_a_model_a_config_and_a_data_set_of_ones_own_train_from_their_folder(fol
   assert said.splitlines()[-1] == 'no pictures: MyNet has no attribute first_layer'
   loaded = "import scs_jax; print(scs_jax.load('run').layer.out_features)"
   assert python(folder, '-c', loaded).strip() == '6'
+
+
+def test_an_experiment_of_ones_own_adds_its_lines(folder):
+  short = "{'model.p_init': p, 'data.train_split': 'train[:128]', 'total_epochs': 3.0}"
+  text = BLOCKS['experiment'].replace("{'model.p_init': p}", short)
+  (folder / 'initial_p.py').write_text(text.replace('(1.0, 2.0, 3.0)', '(2.0,)'))
+  python(folder, 'initial_p.py', f'--workdir={folder}/initial_p')
+  (line,) = map(json.loads, (folder / 'initial_p' / 'results.jsonl').read_text().splitlines())
+  assert line['p_init'] == 2.0
+  assert {'accuracy', 'commit', 'machine', 'versions'} <= set(line)
