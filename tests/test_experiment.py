@@ -12,7 +12,7 @@ from test_train import assert_equal, small_config
 import scs_jax
 from scs_jax import data, train
 from scs_jax.train import Experiment, sharding
-from scs_jax.train.config import default, from_dict, to_json
+from scs_jax.train.config import default, from_dict, get_config, to_json
 
 SIZES = {'input_shape': (8, 8, 3), 'num_classes': 4}
 
@@ -121,3 +121,17 @@ def test_a_workdir_says_by_itself_what_it_holds(tmp_path, monkeypatch):
   assert accuracy == pytest.approx(values['val/accuracy'])
   with pytest.raises(ValueError, match='holds no run'):
     scs_jax.load(elsewhere)
+
+
+def test_a_workdir_of_0_1_0_loads_and_resumes(quick_compilation, version_0_1_0, capsys):
+  assert not (version_0_1_0 / 'model.json').exists()
+  model = scs_jax.load(version_0_1_0)
+  experiment = Experiment(get_config(f'{version_0_1_0}/config.json'))
+  evaluated = train.evaluate(experiment, version_0_1_0)
+  values = train.run(experiment, version_0_1_0)
+  assert evaluated == {'step': experiment.total_steps, **values}
+  assert 'nothing was left to train' in capsys.readouterr().out
+  again = scs_jax.load(version_0_1_0)  # without data: the run wrote the sizes
+  assert (version_0_1_0 / 'model.json').exists()
+  x = jnp.ones((1, *experiment.sizes['input_shape']))
+  np.testing.assert_array_equal(again(x), model(x))
