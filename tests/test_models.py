@@ -1,5 +1,7 @@
 """Golden parameter counts, twins, first weights, and errors."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -377,7 +379,8 @@ def test_every_model_lowers_for_tpu(name):
 def test_a_resnet_with_pools_and_a_flat_head_takes_every_size(size, variant):
   sizes = {'input_shape': (size, size, 3), 'downsample': 'pool', 'head': 'flat'}
   for large_stem in (False, True):
-    model = nnx.eval_shape(lambda: small('resnet', variant, large_stem=large_stem, **sizes))  # noqa: B023
+    build = functools.partial(small, 'resnet', variant, large_stem=large_stem, **sizes)
+    model = nnx.eval_shape(build)
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     assert nnx.eval_shape(lambda model, x: model(x), model, images).shape == (2, 4)
 
