@@ -15,6 +15,7 @@ def _op(call):
   )
 
 
+# Tables: a case is a row, so the formatter leaves them alone.
 _COMMAND_LINE = {
   'no config': (('--workdir=DIR',), ('--config',)),
   'no workdir': (('--config=configs/quickstart.py',), ('--workdir',)),
