@@ -55,8 +55,9 @@ def run(experiment: Experiment, workdir: str | os.PathLike) -> dict[str, float]:
       return values
     seconds = time.perf_counter() - started
     here.log.say(report.conclusion(experiment, values, experiment.total_steps - first, seconds))
-    if problem := draw_pictures(experiment, state, path):
-      here.log.say(problem)
+  # Only now is the last checkpoint on disk: pictures must not take its space.
+  if problem := draw_pictures(experiment, state, path):
+    print(problem)
   return values
 
 

@@ -155,6 +155,8 @@ def opened(
         start,
       )
       yield resources, state, saved.get('metrics', {})
+      # A save that failed is reported, and its leftovers removed, before the log needs the disk.
+      checkpoints.wait()
 
 
 def _restore(
