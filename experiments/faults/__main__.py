@@ -118,10 +118,12 @@ def fingerprint(workdir: Path, devices: int = 2) -> str:
   return said.splitlines()[-1]
 
 
-def last_line(process: Process) -> str:
-  """Waits for a process and returns the last line that it printed."""
+def error_of(process: Process) -> str:
+  """Waits for a process and returns its error: a line, around which Orbax may print traces."""
   said = process.communicate(timeout=300)[0].strip()
-  return said.splitlines()[-1] if said else ''
+  errors = [line for line in said.splitlines() if line.startswith('error:')]
+  assert errors, said
+  return errors[-1]
 
 
 # ----------------------------------------------------------------------------------------- Tables
@@ -316,26 +318,26 @@ def folders(folder: Path) -> dict[str, Any]:
       for policy in ('stop', 'continue'):
         words = ('--config.total_epochs=3', '--config.save_every_epochs=1')
         process = start(command(small / policy, *words, f'--config.on_save_error={policy}'))
-        said = last_line(process)
+        said = error_of(process)
         result[f'disk full, {policy}'] = f'exit {process.returncode}: {said}'
-        assert process.returncode
-        assert 'No space left' in said
+        assert process.returncode, said
+        assert 'No space left' in said, said
         shutil.rmtree(small / policy)
       subprocess.run(['mount', '-o', 'remount,ro', small], check=True)
       process = start(command(small / 'run'))
-      said = last_line(process)
+      said = error_of(process)
       result['read-only'] = f'exit {process.returncode}: {said}'
-      assert process.returncode
-      assert 'cannot be written' in said
+      assert process.returncode, said
+      assert 'cannot be written' in said, said
     finally:
       subprocess.run(['umount', small], check=True)
   gone = folder / 'gone'
   process = start(command(gone))
   wait_for_step(1, gone, [process])
   shutil.rmtree(gone, ignore_errors=True)
-  said = last_line(process)
+  said = error_of(process)
   result['deleted while running'] = f'exit {process.returncode}: {said}'
-  assert process.returncode
+  assert process.returncode, said
   return result
 
 
