@@ -134,9 +134,11 @@ def draw_pictures(experiment: Experiment, state: State, path: epath.Path) -> str
   if jax.process_count() > 1:
     return ''
   try:
+    model = experiment.model_of(state)
+    if not hasattr(model, 'first_layer'):
+      return ''  # a model need not name one
     rows = next(data.evaluation_batches(experiment.eval_set, 1))
-    image = rows['image'][0].astype(np.float32) / 255
-    pictures.draw(experiment.model_of(state), image, path / 'pictures')
+    pictures.draw(model, rows['image'][0].astype(np.float32) / 255, path / 'pictures')
   except Exception as error:  # whatever a model of the user or the drawing library raises
     return f'no pictures: {error}'
   return ''
