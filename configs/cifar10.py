@@ -10,9 +10,10 @@
     hukkelas 1,207,825, resnet56 863,299, resnet18 11,184,542, convmixer256_8 585,499,
     densenet100 748,435, cct2 283,421, autoencoder 140,472 (reconstruction): not trained to the end
 
-NETWORK defaults to `three_layers`. VARIANT is `scs` (the default, counted above) or `conv`, the
-twin: convolution + BatchNorm + ReLU. Rows (seed 0, one run) are in experiments/reproduce; other
-trials are in experiments/zoo. experiments/records/history.md describes the tuning.
+NETWORK defaults to `three_layers`. VARIANT is `scs`, the default, to which the counts belong, or
+`conv`, the twin: convolution + BatchNorm + ReLU. Rows (seed 0, one run) are in
+experiments/reproduce; other trials are in experiments/zoo. experiments/records/history.md describes
+the tuning.
 
 Command: python -m scs_jax.main --config=configs/cifar10.py:resnet20 --workdir=/tmp/cifar10
 Twin:    --config=configs/cifar10.py:resnet20,variant=conv

@@ -5,13 +5,13 @@
     3423      3,423        90.31 ± 0.17 % (row fashion_3423)         6 min
     7669      7,669        90.18 ± 0.32 % (row fashion_7669)         5 min
     2749      2,749        90.55 ± 0.21 % (row fashion_2749)        14 min with total_epochs=30
-    1848      1,848        see history.md                           25 min
+    1848      1,848        see experiments/records/history.md       25 min
     1842      1,842        89.80 ± 0.34 % (row fashion_1842)         8 min
                            90.11 ± 0.19 % (row fashion_1842_30)     15 min with total_epochs=30
 
-The first three are published networks, with our recipe; configs/gallery.py has the published one.
-`2764`, the default, is named by its published count. Rows are in experiments/reproduce;
-experiments/records/history.md describes the tuning.
+The first three are published networks with our recipe; configs/gallery.py has the published
+recipes. `2764` is the default. Its published count is 2,764; here it has 2,757. Rows are in
+experiments/reproduce; experiments/records/history.md describes the tuning.
 
 Command: python -m scs_jax.main --config=configs/fashion_mnist.py:2764 --workdir=/tmp/fashion_mnist
 Source:  github.com/brohrer/scs_torch_gallery.

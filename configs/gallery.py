@@ -12,9 +12,10 @@
     mnist_smoke        1,233       1,233        93.84 %    91.76 ± 0.64 % (row mnist_smoke)
 
 The default is `mnist_smoke`: 2 minutes on one CPU core. The CIFAR-10 rows took 1 minute on a GPU.
-Counts differ where the published one has unused biases (240, 224), lacks the head's 10 biases, or
-counts a head of 16 inputs instead of 160 (cifar10_15_9). Two things differ from the originals: q is
-a term of its own beside both norms, and kernels start normal instead of uniform.
+Published counts differ from ours for three reasons: unused biases (cifar10_80_25214 has 240 and
+cifar10_80_37086 has 224), 10 biases of the head left out (cifar10_80_47643, fashion_90_7659), and a
+head counted with 16 inputs instead of 160 (cifar10_15_9). Two things differ from the originals: q
+is added to each norm, and kernels start normal instead of uniform.
 
 Command: python -m scs_jax.main --config=configs/gallery.py:mnist_smoke --workdir=/tmp/smoke
 Source:  Brandon Rohrer, Raphael Pisoni, Håkon Hukkelås, 2022: github.com/brohrer,

@@ -3,11 +3,11 @@
     --config=configs/imagenet.py:NETWORK,variant=VARIANT,batch=N,resolution=N,epochs=N
 
 NETWORK is resnet50 (25,530,525 parameters), resnet18 or convmixer768_32. VARIANT is scs or conv
-(convolution + BatchNorm + ReLU). Each has a default. Worker processes of every host decode, crop
-and flip the streamed images.
+(convolution + BatchNorm + ReLU). All parts are optional. Worker processes of every host decode,
+crop and flip the streamed images.
 
-Expected: unknown. No accuracy and no wall time has been measured; experiments/pod_compile reports
-          how a pod's compiler sees the step.
+Expected: unknown. No accuracy and no wall time has been measured; experiments/pod_compile has
+          what the compiler reports for the step on a pod.
 Command:  python -m scs_jax.main --config=configs/imagenet.py --workdir=gs://BUCKET/imagenet
           (on a pod: ./run_tpu.sh, see the README)
 Source:   He et al., 2015; the recipe is the usual one of 90 epochs with batches of 1,024.

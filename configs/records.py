@@ -1,6 +1,6 @@
 """CIFAR-10 with few parameters, for 80, 90 and 91.3 %: --config=configs/records.py:NAME.
 
-    NAME            parameters   expected                              one CPU core
+    NAME            parameters   expected                              time (one CPU core)
     cifar10_24974   24,974       79.03 ± 0.21 % (row cifar10_24974)        2 min on a GPU
     cifar10_36862   36,862       80.72 ± 0.47 % (row cifar10_36862)       59 min
     cifar10_47653   47,653       81.50 ± 0.22 % (row cifar10_47653)       33 min, 30 epochs
@@ -13,9 +13,9 @@
     cifar10_19112   19,112       79.00 ± 0.34 % (row cifar10_19112)       23 min, 30 epochs
 
 The default is `cifar10_80`. The first three are published networks with our recipe. Runs last 60
-epochs unless a number is given: then pass `--config.total_epochs=30`, and for `cifar10_99254` and
-`cifar10_91` also `--config.augment.shift=4 --config.augment.cutout=8`. Rows are in
-experiments/reproduce; experiments/records/history.md describes the tuning.
+epochs. Where the table gives another number, pass it as `--config.total_epochs=30`; for
+`cifar10_99254` and `cifar10_91` also pass `--config.augment.shift=4 --config.augment.cutout=8`.
+Rows are in experiments/reproduce; experiments/records/history.md describes the tuning.
 
 Command: python -m scs_jax.main --config=configs/records.py:cifar10_80 --workdir=/tmp/record
 Source:  github.com/brohrer/parameter_efficiency_leaderboard and scs_torch_gallery.

@@ -56,7 +56,7 @@ class Trial:
     """
     file, _, argument = self.config.partition(':')
     if not (ROOT / file).is_file():
-      raise ArgumentError(f'the config file {file!r} does not exist')
+      raise ArgumentError(f'the config file {file!r} does not exist below {ROOT}')
     if 'seed' in self.changes:
       raise ArgumentError('seed cannot be changed: every trial has its own (--seeds)')
     get_config = runpy.run_path(str(ROOT / file))['get_config']

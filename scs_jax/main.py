@@ -88,7 +88,12 @@ def run() -> None:
   try:
     app.run(main, argv=[_readable(word) for word in sys.argv], flags_parser=_parse)
   except UserError as error:
-    sys.exit('\n'.join([f'error: {error}', *getattr(error, '__notes__', ())]))
+    sys.exit('\n'.join([f'error: {error}', *_notes_of(error)]))
+
+
+def _notes_of(error: UserError) -> list[str]:
+  """Returns our own notes of an error; JAX adds one about its traceback behind a dashed line."""
+  return [note for note in getattr(error, '__notes__', ()) if not note.startswith('---')]
 
 
 def _readable(word: str) -> str:

@@ -18,7 +18,7 @@ from scs_jax import models
 from scs_jax.errors import ArgumentError, check_known
 from scs_jax.train import losses
 
-# First words of the keys that a resumed run may change. Any other change makes it another run.
+# Keys, or groups such as `mesh`, that a resumed run may change. Other changes make another run.
 MAY_CHANGE = (
   'mesh',
   'log_every_steps',
@@ -35,7 +35,7 @@ Config = Any
 
 
 def default(model: str = 'scs_net') -> Config:
-  """Returns a config with every key there is. A key that it does not have cannot be set.
+  """Returns a config with every key. Setting an unknown key is an error.
 
   Args:
     model: name of a network of `scs_jax.models.MODELS`, or 'my_module:MyNet'. The arguments of its
@@ -45,7 +45,7 @@ def default(model: str = 'scs_net') -> Config:
     ArgumentError: the model is unknown.
   """
   config: Config = ConfigDict()
-  # Of first weights, order of examples, augmentation and dropout. An integer, at least 0.
+  # Seed of first weights, order of examples, augmentation and dropout. An integer, at least 0.
   config.seed = 0
 
   config.data = ConfigDict()
@@ -57,8 +57,8 @@ def default(model: str = 'scs_net') -> Config:
   # Splits in TFDS's syntax: 'train', 'train[:90%]', 'train[-5000:]', 'train+test'.
   config.data.train_split = 'train'
   config.data.eval_split = 'test'
-  # None holds all images in memory at their own size. A number streams them from disk, cropped to
-  # that height and width in pixels: random crops and flips to train, centre crops to evaluate.
+  # None: all images are held in memory at their own size. A number: images are streamed from disk
+  # and cropped to that height and width in pixels, at random to train, in the centre to evaluate.
   config.data.resolution = placeholder(int)
   # Processes that decode streamed images, per host. 0 decodes in threads of the main process.
   config.data.workers = 0
@@ -77,12 +77,12 @@ def default(model: str = 'scs_net') -> Config:
   config.model = _model_defaults(model)
 
   config.batch_size = 128  # examples per step, over all devices and hosts
-  config.eval_batch_size = 500  # the same while evaluating; rounded up to full devices
+  config.eval_batch_size = 500  # examples per evaluation step; rounded up to a multiple of devices
   config.total_epochs = 30.0  # length of the training; fractions are allowed
   # 'classification' (cross-entropy, accuracy) or 'reconstruction' (squared error, PSNR).
   config.objective = 'classification'
-  config.label_smoothing = 0.0  # share of the target spread over all classes, in [0, 1)
-  # Evaluates an exponential average of the parameters that keeps this share per step, in [0, 1).
+  config.label_smoothing = 0.0  # share of the target spread evenly over all classes, in [0, 1)
+  # Decay per step of the exponential average of the parameters, which is then evaluated, in [0, 1).
   # None evaluates the last parameters.
   config.ema_decay = placeholder(float)
 
@@ -100,25 +100,27 @@ def default(model: str = 'scs_net') -> Config:
   config.optimizer.cycle_momentum_to = 0.85
   # Decoupled weight decay of kernels, at least 0. Biases and normalisation have none.
   config.optimizer.weight_decay = 0.0
-  # The same for the unconstrained p and q. It pulls p towards log 2 and costs accuracy
-  # (experiments/claims).
+  # Weight decay of p and q in their unconstrained form. It pulls p towards log 2 and costs
+  # accuracy (experiments/claims).
   config.optimizer.p_weight_decay = 0.0
   config.optimizer.q_weight_decay = 0.0
   config.optimizer.p_multiplier = 1.0  # factor on the learning rate of p, at least 0
   config.optimizer.q_multiplier = 1.0  # factor on the learning rate of q, at least 0
   config.optimizer.clip_norm = placeholder(float)  # largest gradient norm; None does not clip
 
-  # Devices along each axis; -1 takes those that are left. 'data' splits the batch, 'fsdp' also
+  # Devices along each axis; -1 means all remaining ones. 'data' splits the batch, 'fsdp' also
   # splits parameters and optimizer state.
   config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
   config.log_every_steps = 100  # steps between rows of training metrics
   config.eval_every_epochs = 1.0  # epochs between evaluations
   config.save_every_epochs = 5.0  # epochs between checkpoints
   config.keep_latest = 2  # newest checkpoints kept, at least 1
-  config.keep_best = 1  # checkpoints with the best metric kept besides
-  config.rollbacks = 0  # how often a loss that is not finite may roll back to a checkpoint
+  config.keep_best = 1  # best checkpoints kept in addition
+  config.rollbacks = 0  # times that a loss which is not finite may roll back the run
   config.on_save_error = 'stop'  # or 'continue', which trains on without that checkpoint
-  config.stall_seconds = 600.0  # without progress until every process reports what it waits for
+  config.stall_seconds = (
+    600.0  # after so long without progress, processes report what they wait for
+  )
   return config.lock()  # a misspelt key is an error, in a file as on the command line
 
 

@@ -1,4 +1,4 @@
-"""An experiment: a config, built. The only place where a config becomes data, model and steps."""
+"""Builds data, model, optimizer and steps from a config. Nothing else does."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -61,14 +61,14 @@ class Experiment:
     self.objective = losses.OBJECTIVES[config.objective]
     self.best_metric = losses.BEST[config.objective]
     self._augmentation = augment.make(**config.augment)
-    optim.make(1000, **config.optimizer.to_dict())  # checks the settings; any length does
+    optim.make(1000, **config.optimizer.to_dict())  # only checks the settings
     # What is given takes the place of the cached property of that name.
     given = {'train_set': train_set, 'eval_set': eval_set, 'sizes': sizes}
     self.__dict__.update({name: value for name, value in given.items() if value is not None})
 
   @property
   def identity(self) -> tuple[str, tuple[str, ...], str]:
-    """What a workdir is claimed with.
+    """What a workdir stores to recognise its run.
 
     The config as JSON, the first words of keys that a resumed run may change, and the defaults.
     """
@@ -83,7 +83,7 @@ class Experiment:
 
   @property
   def name(self) -> str:
-    """What is trained on what, for people."""
+    """Model and data set, for messages."""
     return f'{self.config.model.name} on {self.config.data.name}'
 
   @functools.cached_property
@@ -163,7 +163,7 @@ class Experiment:
   # ------------------------------------------------------- Shapes first, then shardings, then steps
 
   def mesh(self) -> Mesh:
-    """Returns the mesh of all devices; raises ArgumentError if batch or mesh do not fit them."""
+    """Returns the mesh of all devices; raises ArgumentError if batch size or mesh do not fit."""
     mesh = sharding.make_mesh(**self.config.mesh)
     sharding.check_batch(mesh, self.config.batch_size)
     return mesh
@@ -178,7 +178,7 @@ class Experiment:
     return jax.eval_shape(self._make_state)
 
   def first_state(self, mesh: Mesh) -> State:
-    """Returns the state before the first step; its arrays are made where they belong."""
+    """Returns the state before the first step; each array is created with its sharding."""
     shardings = sharding.state_shardings(mesh, self.state_shapes)
     return jax.jit(self._make_state, out_shardings=shardings)()
 

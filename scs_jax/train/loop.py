@@ -67,18 +67,17 @@ def train(
   """Trains from step `start` to the end, or until a signal.
 
   The order never changes: evaluate, checkpoint, next batch, step, and check the metrics of the step
-  before. A step is checked one step late, so the device never waits for the host. No checkpoint is
-  written before every step it contains was checked.
+  before. A step is checked one step late, so the device never waits for the host. A checkpoint is
+  written only after all its steps were checked.
 
   Args:
-    here: the experiment in its workdir.
-    start: the number of steps that `state` has behind it.
+    here: the open workdir and what the run needs.
+    start: the number of steps already made.
     state: to train; it is donated.
     values: of the last evaluation.
 
   Returns:
-    The last state, the metrics of the last evaluation, and what stopped the run before its end
-    ('' if nothing did).
+    The last state, the metrics of the last evaluation, and the signal that stopped the run, or ''.
   """
   experiment, log, watchdog = here.experiment, here.log, here.watchdog
   total_steps, steps_per_epoch = experiment.total_steps, experiment.steps_per_epoch
@@ -129,7 +128,7 @@ def draw_pictures(experiment: Experiment, state: State, path: epath.Path) -> str
   """Draws what a finished run learned, into `path / 'pictures'`.
 
   Returns:
-    '', or why there are no pictures: they never make a finished run fail.
+    '', or why there are no pictures. A failed drawing never fails a finished run.
   """
   if jax.process_count() > 1:
     return ''
