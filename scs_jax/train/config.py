@@ -147,14 +147,17 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
   Raises:
     ArgumentError: there is a key or a value that no config has.
   """
+  wrong = f'{source} is not the config of a run of this version of scs_jax'
   try:
-    config = default(values['model']['name'])
+    name = values['model']['name']
+  except (KeyError, TypeError) as error:
+    raise ArgumentError(f'{wrong}: it has no model.name') from error
+  config = default(name)
+  try:
     _check_keys(values, config)
     config.update(_with_tuples(values))
   except (ArgumentError, KeyError, TypeError) as error:
-    raise ArgumentError(
-      f'{source} is not the config of a run of this version of scs_jax: {error}'
-    ) from error
+    raise ArgumentError(f'{wrong}: {error}') from error
   return config
 
 
