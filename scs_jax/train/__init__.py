@@ -9,7 +9,7 @@ from scs_jax.train.evaluate import evaluate
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.loop import run
 from scs_jax.train.resources import NonFiniteError
-from scs_jax.train.restore import draw, load, weights
+from scs_jax.train.restore import draw, load, trained
 from scs_jax.train.steps import State, as_float
 
 __all__ = [
@@ -45,6 +45,4 @@ def trained_model(
   config: Config, workdir: str | os.PathLike, step: int | None = None
 ) -> nnx.Module:
   """Returns `load(workdir, step)`, and raises ArgumentError if it is a run of another config."""
-  experiment = Experiment(config)
-  _, params, statistics = weights(experiment, workdir, step)
-  return experiment.structure.merge(params, statistics)
+  return trained(Experiment(config), workdir, step)

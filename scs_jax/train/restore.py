@@ -3,7 +3,6 @@
 import os
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 from flax import nnx
@@ -17,7 +16,7 @@ from scs_jax.workdir import (
   Checkpoints,
   check_same_run,
   folder,
-  holds_run,
+  manifest,
   read_config,
   read_sizes,
 )
@@ -46,7 +45,23 @@ def load(workdir: str | os.PathLike, step: int | None = None) -> nnx.Module:
     >>> model = scs_jax.load('/tmp/quickstart')  # doctest: +SKIP
     >>> logits = model(images)  # doctest: +SKIP
   """
-  experiment = experiment_of(workdir)
+  return trained(experiment_of(workdir), workdir, step)
+
+
+def trained(
+  experiment: Experiment, workdir: str | os.PathLike, step: int | None = None
+) -> nnx.Module:
+  """Returns what `load` returns, for a workdir whose experiment is at hand.
+
+  Args:
+    experiment: that of the workdir.
+    workdir: where the run trained.
+    step: of the checkpoint; None means the newest good one.
+
+  Raises:
+    ArgumentError: as `load`, and if the workdir holds a run of another config.
+    scs_jax.workdir.CheckpointError: as `load`.
+  """
   _, params, statistics = weights(experiment, workdir, step)
   return experiment.structure.merge(params, statistics)
 
@@ -57,7 +72,7 @@ def experiment_of(workdir: str | os.PathLike) -> Experiment:
   Raises:
     ArgumentError: the workdir holds no run, or one of another version of scs_jax.
   """
-  path = _existing(workdir)
+  path = folder(workdir)
   config = configuration.from_dict(read_config(path), str(path / 'config.json'))
   sizes = read_sizes(path)
   if sizes is not None:
@@ -85,7 +100,7 @@ def weights(
     ArgumentError: the workdir holds no checkpoint, or a run of another config.
     scs_jax.workdir.CheckpointError: the checkpoint is damaged, absent or of another model.
   """
-  path = _existing(workdir)
+  path = folder(workdir)
   check_same_run(path, *experiment.identity)
   with Checkpoints(path / 'checkpoints', read_only=True) as checkpoints:
     parts = ['ema'] if averaged and experiment.config.ema_decay is not None else []
@@ -94,7 +109,9 @@ def weights(
     raise ArgumentError(f'--workdir {path} holds no checkpoint yet')
   held = restored.state.get('ema', restored.state)
   params, statistics = held['params'], held.get('statistics', {})
-  _check_fit(experiment, params, statistics, restored.step)
+  found, wanted = map(manifest.describe, ((params, statistics), experiment.weight_shapes))
+  if difference := manifest.difference(found, wanted):
+    raise CheckpointError(f'step {restored.step} in {path} does not fit the model: {difference}')
   return restored.step, params, statistics
 
 
@@ -112,32 +129,8 @@ def draw(experiment: Experiment, workdir: str | os.PathLike, step: int | None = 
   Raises:
     ArgumentError: as `load`, and if the model has no first layer with kernels.
   """
-  _, params, statistics = weights(experiment, workdir, step)
+  model = trained(experiment, workdir, step)
   image = next(data.evaluation_batches(experiment.eval_set, 1))['image'][0]
-  model = experiment.structure.merge(params, statistics)
   pictures_folder = folder(workdir) / 'pictures'
   pictures.draw(model, image.astype(np.float32) / 255, pictures_folder)
   return pictures_folder
-
-
-def _existing(workdir: str | os.PathLike) -> epath.Path:
-  path = folder(workdir)
-  if not holds_run(path):
-    raise ArgumentError(f'--workdir {path} holds no run: train first')
-  return path
-
-
-def _check_fit(experiment: Experiment, params: Any, statistics: Any, step: int) -> None:
-  """Raises CheckpointError unless the arrays are those of the model."""
-  shapes = lambda tree: {
-    jax.tree_util.keystr(path, simple=True, separator='/'): f'{leaf.dtype}{list(leaf.shape)}'
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
-  wanted, held = shapes(experiment.weight_shapes), shapes((params, statistics))
-  differ = [path for path in sorted(wanted | held) if wanted.get(path) != held.get(path)]
-  if differ:
-    raise CheckpointError(
-      f'step {step} does not fit the model: {differ[0]!r} is '
-      f'{held.get(differ[0], "absent")} in the checkpoint and '
-      f'{wanted.get(differ[0], "absent")} in the model'
-    )

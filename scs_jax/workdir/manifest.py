@@ -133,6 +133,11 @@ def ranked(manifests: dict[int, dict[str, Any]], metric: str) -> list[int]:
   return sorted(finite, key=lambda step: (value(step), step), reverse=True)
 
 
+def describe(tree: Any) -> dict[str, str]:
+  """Maps the path of each array or shape to its dtype and shape, without any check."""
+  return {path: _describe(leaf) for path, leaf in _leaves(tree)}
+
+
 def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
   for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
     yield jax.tree_util.keystr(keys, simple=True, separator='/'), leaf
