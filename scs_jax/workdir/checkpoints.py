@@ -13,7 +13,6 @@ good only if it agrees with its manifest and Orbax reads it back.
 import concurrent.futures
 import contextlib
 import functools
-import gc
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from scs_jax.workdir.processes import CheckpointError, SaveError
 from scs_jax.workdir.steps import Steps
 
 PyTree = Any
+_MOST_ERRORS = 10  # that Orbax keeps of one save
 
 
 class Restored(NamedTuple):
@@ -275,7 +275,7 @@ class Checkpoints:
 
   def _save_error(self, step: int, cause: BaseException) -> SaveError:
     """Cleans up after a failed save; returns an error that names the last good step."""
-    quiet.join_threads('orbax')
+    self._drain()
     left = 'The directory cannot be read'
     # Storage that failed the save may fail here too. The first failure is the one to report.
     with contextlib.suppress(OSError):
@@ -320,7 +320,7 @@ class Checkpoints:
         restored = read(self._directory / str(chosen))
       except Exception as error:  # Orbax raises whatever its storage layer raised
         cause, problem = error, storage.reason(error)
-        gc.collect()  # asyncio prints errors that nobody fetched, unless the filter is still there
+        quiet.settle('orbax')
       if not processes.anywhere(bool(problem)) and restored is not None:
         break
       failed[chosen] = problem or 'another process could not read it'
@@ -330,6 +330,16 @@ class Checkpoints:
       for damaged in self.skipped:
         storage.set_aside(self._directory, damaged)
     return Restored(chosen, restored['state'], restored['extra'])
+
+  def _drain(self) -> None:
+    """Takes the other errors of a failed save from Orbax; they would fail a later one."""
+    for _ in range(_MOST_ERRORS):
+      try:
+        self._orbax.wait_until_finished()
+        break
+      except Exception:  # Orbax raises whatever its storage layer raised
+        continue
+    quiet.settle('orbax')
 
   def _release(self) -> None:
     self._background.shutdown()
@@ -375,7 +385,7 @@ def _read_back(path: epath.Path, contents: dict[str, Any]) -> None:
       tree = state.restore(path / 'state', args=ocp.args.PyTreeRestore(tree, restore_args=kinds))
     ocp.JsonCheckpointHandler().restore(path / 'extra', args=ocp.args.JsonRestore())
   except Exception as error:  # Orbax raises whatever its storage layer raised
-    gc.collect()
+    quiet.settle('orbax')
     raise manifest.DamagedError(f'it cannot be restored: {storage.reason(error)}') from error
   found, saved = len(jax.tree.leaves(tree)), len(contents['state'])
   if found != saved:
