@@ -126,7 +126,7 @@ class Steps:
       try:
         contents = manifest.verify(self._directory / str(candidate))
         if candidate in failed:
-          raise manifest.DamagedError(failed[candidate])
+          raise manifest.DamagedError(f'it cannot be restored: {failed[candidate]}')
       except manifest.DamagedError as reason:
         logging.warning('Skipping step %d in %s: %s', candidate, self._directory, reason)
         skipped.append((candidate, str(reason)))
