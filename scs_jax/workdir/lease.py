@@ -31,6 +31,7 @@ from scs_jax.workdir.processes import WorkdirError
 
 BEAT_SECONDS = 20.0
 DEAD_SECONDS = 60.0
+_REQUEST_SECONDS = 5.0
 
 
 @functools.cache
@@ -108,7 +109,7 @@ class _Lease:
   def __init__(self, blob: Any) -> None:
     self.text = ''
     self._blob = blob
-    self._beats = itertools.count()
+    self._name, self._beats = secrets.token_hex(8), itertools.count()
     self._end = threading.Event()
     self._thread = threading.Thread(target=self._beat, name='lease', daemon=True)
 
@@ -153,7 +154,7 @@ class _Lease:
     """Writes the object if it is still of that generation, 0 meaning absent."""
     from google.api_core.exceptions import PreconditionFailed
 
-    text = f'{holder()}{next(self._beats)}\n'
+    text = f'{holder()}{self._name} {next(self._beats)}\n'
     try:
       self._blob.upload_from_string(text, if_generation_match=generation, **_tries())
       self._generation = self._blob.generation
@@ -178,8 +179,7 @@ class _Lease:
 
 
 def _tries() -> dict[str, Any]:
-  """Returns how long a request may take: less than a beat, so that an outage is noticed."""
+  """Returns how long a request may take, with all its repetitions."""
   from google.cloud.storage.retry import DEFAULT_RETRY
 
-  seconds = BEAT_SECONDS / 4
-  return {'timeout': seconds, 'retry': DEFAULT_RETRY.with_timeout(seconds)}
+  return {'timeout': _REQUEST_SECONDS, 'retry': DEFAULT_RETRY.with_timeout(_REQUEST_SECONDS)}
