@@ -18,8 +18,15 @@ from scs_jax import models
 from scs_jax.errors import ArgumentError, check_known
 from scs_jax.train import losses
 
-# Keys, or groups such as `mesh`, that a resumed run may change. Other changes make another run.
+# Keys, or groups such as `mesh`, that a resumed run may change, because they do not change what is
+# trained. Other changes make another run.
 MAY_CHANGE = (
+  'data.data_dir',
+  'data.eval_split',
+  'data.workers',
+  'eval_batch_size',
+  'eval_every_epochs',
+  'save_every_epochs',
   'mesh',
   'log_every_steps',
   'keep_latest',

@@ -61,7 +61,6 @@ class Experiment:
     self.objective = losses.OBJECTIVES[config.objective]
     self.best_metric = losses.BEST[config.objective]
     self._augmentation = augment.make(**config.augment)
-    optim.make(1000, **config.optimizer.to_dict())  # only checks the settings
     # What is given takes the place of the cached property of that name.
     given = {'train_set': train_set, 'eval_set': eval_set, 'sizes': sizes}
     self.__dict__.update({name: value for name, value in given.items() if value is not None})
@@ -163,10 +162,8 @@ class Experiment:
   # ------------------------------------------------------- Shapes first, then shardings, then steps
 
   def mesh(self) -> Mesh:
-    """Returns the mesh of all devices; raises ArgumentError if batch size or mesh do not fit."""
-    mesh = sharding.make_mesh(**self.config.mesh)
-    sharding.check_batch(mesh, self.config.batch_size)
-    return mesh
+    """Returns the mesh of all devices; raises ArgumentError if they do not fit."""
+    return sharding.make_mesh(**self.config.mesh)
 
   def _make_state(self) -> State:
     averaged = self.config.ema_decay is not None
@@ -202,7 +199,12 @@ class Experiment:
     )
 
   def train_step(self, mesh: Mesh) -> Callable[[State, steps.Batch], tuple[State, dict]]:
-    """Returns the jitted training step; it donates the state it is given."""
+    """Returns the jitted training step; it donates the state it is given.
+
+    Raises:
+      ArgumentError: the batch size does not fit the devices.
+    """
+    sharding.check_batch(mesh, self.config.batch_size)
     shardings = sharding.state_shardings(mesh, self.state_shapes)
     return jax.jit(
       self.train_step_function(functools.partial(sharding.gather, mesh)),

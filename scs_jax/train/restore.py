@@ -1,6 +1,7 @@
 """Trained networks, from the folder of the run that trained them."""
 
 import os
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from scs_jax.workdir import (
   CheckpointError,
   Checkpoints,
   check_same_run,
+  config_hash,
   folder,
   manifest,
   read_config,
   read_sizes,
+  write_whole,
 )
 
 
@@ -101,8 +104,10 @@ def weights(
     scs_jax.workdir.CheckpointError: the checkpoint is damaged, absent or of another model.
   """
   path = folder(workdir)
-  check_same_run(path, *experiment.identity)
-  with Checkpoints(path / 'checkpoints', read_only=True) as checkpoints:
+  given, may_change, defaults = experiment.identity
+  check_same_run(path, given, may_change, defaults)
+  held = config_hash(path, may_change)
+  with Checkpoints(path / 'checkpoints', config=held, read_only=True) as checkpoints:
     parts = ['ema'] if averaged and experiment.config.ema_decay is not None else []
     restored = checkpoints.restore_parts(parts or ['params', 'statistics'], step)
   if restored is None:
@@ -132,5 +137,20 @@ def draw(experiment: Experiment, workdir: str | os.PathLike, step: int | None = 
   model = trained(experiment, workdir, step)
   image = next(data.evaluation_batches(experiment.eval_set, 1))['image'][0]
   pictures_folder = folder(workdir) / 'pictures'
-  pictures.draw(model, image.astype(np.float32) / 255, pictures_folder)
+  draw_into(pictures_folder, model, image)
   return pictures_folder
+
+
+def draw_into(pictures_folder: epath.Path, model: nnx.Module, image: np.ndarray) -> None:
+  """Draws what `pictures.draw` draws; each picture appears as a whole.
+
+  Args:
+    pictures_folder: gets the pictures.
+    model: in evaluation mode.
+    image: `[height, width, channels]` uint8.
+  """
+  with tempfile.TemporaryDirectory() as drafts:
+    pictures.draw(model, image.astype(np.float32) / 255, epath.Path(drafts))
+    pictures_folder.mkdir(parents=True, exist_ok=True)
+    for draft in epath.Path(drafts).iterdir():
+      write_whole(pictures_folder / draft.name, draft.read_bytes())
