@@ -133,7 +133,7 @@ def check_same_run(
   differ = [
     key
     for key in sorted(ours.keys() | theirs.keys())
-    if ours.get(key) != theirs.get(key) and key.split('.')[0] not in may_change
+    if ours.get(key) != theirs.get(key) and not {key, key.split('.')[0]} & set(may_change)
   ]
   if not differ:
     return
