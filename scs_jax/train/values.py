@@ -140,7 +140,7 @@ def dtype() -> Kind:
   known = choice(('float32', 'bfloat16', 'float16', 'float64'))
 
   def problem(value: str) -> str:
-    if value == 'float64' and not jax.config.read('jax_enable_x64'):
+    if value == 'float64' and jax.dtypes.canonicalize_dtype(value) != value:
       return "'float32', unless JAX_ENABLE_X64=1 is in the environment"
     return known.problem(value)
 
