@@ -4,12 +4,12 @@ A data set is in memory (`Examples`) or streamed from disk (`records.Records`). 
 either, and `train_batches` and `evaluation_batches` take either.
 """
 
-import importlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from scs_jax import own
 from scs_jax.data import augment, batches, embedded, prepared
 from scs_jax.data.examples import Examples
 from scs_jax.errors import ArgumentError
@@ -99,9 +99,9 @@ def load(
     >>> examples.images.shape, examples.num_classes
     ((100, 32, 32, 3), 10)
   """
-  own = name.partition(':')[2].isidentifier()  # a version, such as 3.0.2, is no identifier
+  users = name.partition(':')[2].isidentifier()  # a version, such as 3.0.2, is no identifier
   if resolution is not None:
-    if own or name in EMBEDDED:
+    if users or name in EMBEDDED:
       raise ArgumentError(
         f'data.name={name!r} is loaded into memory and cannot be streamed, '
         f'but data.resolution={resolution}; set data.resolution=None'
@@ -109,7 +109,7 @@ def load(
     from scs_jax.data import records  # late: importing Grain takes a second
 
     return records.load(name, split, data_dir=data_dir, resolution=resolution, workers=workers)
-  if own:
+  if users:
     return _call(name, split)
   if name in EMBEDDED:
     make, num_classes = EMBEDDED[name]
@@ -121,27 +121,18 @@ def load(
 
 def _call(name: str, split: str) -> Examples:
   """Calls the user's own function. Errors that it raises keep their traceback."""
-  module_name, _, function_name = name.partition(':')
-  if not all(part.isidentifier() for part in module_name.split('.')):
-    raise ArgumentError(
-      f'data.name={name!r} is not MODULE:FUNCTION, because {module_name!r} is not the name of a '
-      "Python module. For a function in the file my_module.py write 'my_module:load'"
-    )
-  try:
-    module = importlib.import_module(module_name)
-  except ModuleNotFoundError as error:
-    if error.name is None or not f'{module_name}.'.startswith(f'{error.name}.'):
-      raise  # the module exists, but one that it imports does not
-    raise ArgumentError(
-      f'data.name={name!r} cannot be loaded, because Python finds no module {error.name!r}. Run '
-      'from the folder that contains it, or add that folder to PYTHONPATH. A data set of TFDS is '
-      "written NAME or NAME:VERSION, such as 'cifar10:3.0.2'"
-    ) from None
-  function = getattr(module, function_name, None)
+  function_name = name.partition(':')[2]
+  function = own.find(
+    'data.name',
+    name,
+    'function',
+    f'Define it as: def {function_name}(split: str) -> scs_jax.data.Examples. A data set of TFDS is '
+    "written NAME or NAME:VERSION, such as 'cifar10:3.0.2'",
+  )
   if not callable(function):
     raise ArgumentError(
-      f'data.name={name!r} cannot be loaded, because {module!r} has no function '
-      f'{function_name!r}. Define it as: def {function_name}(split: str) -> scs_jax.data.Examples'
+      f'data.name={name!r} must name a function of the split that returns scs_jax.data.Examples, '
+      f'got {function!r}'
     )
   examples = function(split)
   if not isinstance(examples, Examples):
