@@ -20,6 +20,8 @@ from scs_jax.train import losses
 
 # Keys, or groups such as `mesh`, that a resumed run may change. Other changes make another run.
 MAY_CHANGE = (
+  'data.class_names',
+  'data.skip_bad_records',
   'mesh',
   'log_every_steps',
   'keep_latest',
@@ -49,17 +51,30 @@ def default(model: str = 'scs_net') -> Config:
   config.seed = 0
 
   config.data = ConfigDict()
-  # 'mnist5k' and 'fake' need no files. 'my_module:load' is a function of the user that takes a
-  # split and returns `scs_jax.data.Examples`. Any other name is a TFDS data set, e.g. 'cifar10'.
+  # 'mnist5k' and 'fake' need no files. 'folder:PATH' are the user's own pictures in
+  # PATH/train/CLASS/ and PATH/test/CLASS/ (`scs_jax.data.folder`), 'npz:FILE' own arrays
+  # (`scs_jax.data.npz`). 'my_module:load' is a function of the user that takes a split and returns
+  # `scs_jax.data.Examples`. Any other name is a TFDS data set, e.g. 'cifar10'.
   config.data.name = 'mnist5k'
   # Folder of prepared TFDS data sets. None means $TFDS_DATA_DIR, else ~/tensorflow_datasets.
   config.data.data_dir = placeholder(str)
   # Splits in TFDS's syntax: 'train', 'train[:90%]', 'train[-5000:]', 'train+test'.
   config.data.train_split = 'train'
   config.data.eval_split = 'test'
-  # None: all images are held in memory at their own size. A number: images are streamed from disk
-  # and cropped to that height and width in pixels, at random to train, in the centre to evaluate.
+  # Height and width of the images, pixels, at least 1. None: all images are held in memory at their
+  # own size. A number: images of TFDS are streamed from disk and cropped to it, at random to train,
+  # in the centre to evaluate. Pictures of a folder are scaled to it, and streamed if they take more
+  # than 1 GiB.
   config.data.resolution = placeholder(int)
+  # Channels of the pictures of a folder: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. None
+  # means 3. Other data sets have their own.
+  config.data.channels = placeholder(int)
+  # Names of the classes, in the order of their labels. None means those of the data set, which the
+  # run writes here.
+  config.data.class_names = placeholder(tuple)
+  # Records of a split that may be left out because they cannot be decoded, at least 0. A streamed
+  # split may leave out so many on each host.
+  config.data.skip_bad_records = 0
   # Processes that decode streamed images, per host. 0 decodes in threads of the main process.
   config.data.workers = 0
 

@@ -5,10 +5,9 @@ import os
 import time
 
 import jax
-import numpy as np
 from etils import epath
 
-from scs_jax import data, pictures
+from scs_jax import pictures
 from scs_jax.train import report, sharding
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.resources import NonFiniteError, Resources, opened
@@ -136,8 +135,8 @@ def draw_pictures(experiment: Experiment, state: State, path: epath.Path) -> str
     model = experiment.model_of(state)
     if not hasattr(model, 'first_layer'):
       return ''  # a model need not name one
-    rows = next(data.evaluation_batches(experiment.eval_set, 1))
-    pictures.draw(model, rows['image'][0].astype(np.float32) / 255, path / 'pictures')
+    image, name = experiment.example()
+    pictures.draw(model, image, path / 'pictures', name)
   except Exception as error:  # whatever a model of the user or the drawing library raises
     return f'no pictures: {error}'
   return ''

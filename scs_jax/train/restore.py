@@ -3,11 +3,10 @@
 import os
 from typing import Any
 
-import numpy as np
 from etils import epath
 from flax import nnx
 
-from scs_jax import data, pictures
+from scs_jax import pictures
 from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
 from scs_jax.train.experiment import Experiment
@@ -34,7 +33,7 @@ def load(workdir: str | os.PathLike, step: int | None = None) -> nnx.Module:
 
   Returns:
     The network. It maps images `[batch, height, width, channels]` float32 from 0 to 1 to logits
-    `[batch, num_classes]`.
+    `[batch, num_classes]`. Its attribute `class_names` is the tuple of their names, or None.
 
   Raises:
     ArgumentError: the workdir holds no run or no checkpoint, or its config names a module that is
@@ -63,7 +62,10 @@ def trained(
     scs_jax.workdir.CheckpointError: as `load`.
   """
   _, params, statistics = weights(experiment, workdir, step)
-  return experiment.structure.merge(params, statistics)
+  model: Any = experiment.structure.merge(params, statistics)
+  names = read_config(folder(workdir))['data'].get('class_names')
+  model.class_names = tuple(names) if names else None
+  return model
 
 
 def experiment_of(workdir: str | os.PathLike) -> Experiment:
@@ -130,7 +132,7 @@ def draw(experiment: Experiment, workdir: str | os.PathLike, step: int | None = 
     ArgumentError: as `load`, and if the model has no first layer with kernels.
   """
   model = trained(experiment, workdir, step)
-  image = next(data.evaluation_batches(experiment.eval_set, 1))['image'][0]
   pictures_folder = folder(workdir) / 'pictures'
-  pictures.draw(model, image.astype(np.float32) / 255, pictures_folder)
+  image, name = experiment.example()
+  pictures.draw(model, image, pictures_folder, name)
   return pictures_folder
