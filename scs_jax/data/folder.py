@@ -226,8 +226,7 @@ class _Files:
     return pathlib.Path(self.paths[number]).read_bytes()
 
   def bad(self, number: int, error: Exception) -> BadRecordError:
-    problem = error.strerror if isinstance(error, OSError) and error.strerror else error
-    what = f'the picture {self.paths[number]!r} cannot be decoded: {problem}'
+    what = f'the picture {self.paths[number]!r} cannot be decoded: {images.reason(error)}'
     return BadRecordError(what, _REMEDY)
 
 

@@ -21,6 +21,7 @@ would have to run it.
 
 import functools
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -97,13 +98,20 @@ def begin(encoded: bytes) -> Image.Image:
       f'it is no picture that Pillow knows; it begins with {encoded[:16]!r}'
     ) from None
   if image.format not in ('JPEG', 'MPO'):
-    # A colour key of 16 bits cannot be compared with pixels of 8.
-    if image.mode == 'RGB' and any(';16' in str(tile.args) for tile in image.tile):
-      image.load()
-      if 'transparency' in image.info:
-        raise ValueError('it has 16 bits a channel and a transparent colour. Save it with 8 bits')
+    stored = [str(tile.args) for tile in image.tile]  # gone once the image is loaded
     image.load()
+    if image.format == 'PNG' and 'transparency' in image.info:
+      _scale_colour_key(image, stored)
   return image
+
+
+def _scale_colour_key(image: Image.Image, stored: Sequence[str]) -> None:
+  """Gives the transparent colour of a PNG the scale of the pixels, which Pillow does not."""
+  if image.mode == 'RGB' and any(';16' in pixels for pixels in stored):
+    raise ValueError('it has 16 bits a channel and a transparent colour. Save it with 8 bits')
+  if image.mode == 'L':
+    factor = {'L;2': 85, 'L;4': 17}.get(stored[0], 1)
+    image.info['transparency'] *= factor
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -158,6 +166,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _shown(image: Image.Image, *, with_alpha: bool) -> Image.Image:
   """Returns a picture in the mode L, RGB or RGBA; the last one only `with_alpha`."""
+  if image.mode == 'P' and 'transparency' not in image.info:
+    colours = len(image.getpalette() or ()) // 3
+    if np.asarray(image).max() >= colours:
+      raise ValueError(f'it has pixels of a colour that is not among the {colours} of its palette')
   if not image.has_transparency_data:
     return _convert(image, 'L' if image.mode in ('1', 'L') else 'RGB')
   if image.mode == 'La':  # Pillow converts it to nothing else
@@ -180,3 +192,9 @@ def pixels(image: Image.Image) -> np.ndarray:
   """Returns the pixels of a picture that `finish` returned, `[height, width, channels]` uint8."""
   array = np.asarray(image, np.uint8)
   return array if array.ndim == 3 else array[:, :, None]
+
+
+def reason(error: Exception) -> str:
+  """Returns what an error of decoding or reading says, for a message that names the file."""
+  said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+  return said or type(error).__name__

@@ -237,5 +237,5 @@ def _chunk(records: Any, start: int, stop: int) -> Sequence[Any]:
 
 def bad_record(name: str, split: str, number: int, error: Exception) -> BadRecordError:
   """Returns the error that names a record which cannot be read or decoded."""
-  what = f'record {number} of {name}, split {split!r}, cannot be decoded: {error}'
+  what = f'record {number} of {name}, split {split!r}, cannot be decoded: {images.reason(error)}'
   return BadRecordError(what, 'Its file is damaged: prepare the data set again')

@@ -338,7 +338,8 @@ def _batches(
   examples: grain.MapDataset, rows: int, workers: int
 ) -> Iterator[dict[str, np.ndarray]]:
   """Returns an iterator that decodes ahead and stacks `rows` examples at a time."""
-  options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=4 * rows)
+  ahead = 4 * rows
+  options = grain.ReadOptions(num_threads=min(_THREADS, ahead), prefetch_buffer_size=ahead)
   batches = examples.batch(rows).to_iter_dataset(options)
   if workers:
     # Grain reads absl flags. A program without absl's main has not parsed them.
