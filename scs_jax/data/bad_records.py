@@ -10,15 +10,18 @@ class BadRecordError(ArgumentError):
 
   Args:
     problem: names the record and says what is wrong.
-    remedy: what the user can do, a sentence without its period.
+    remedy: what the user can do to the record.
+    otherwise: what else the user can do.
   """
 
-  def __init__(self, problem: str, remedy: str) -> None:
-    super().__init__(problem, remedy)  # both, because worker processes send it as its arguments
-    self.problem, self.remedy = problem, remedy
+  def __init__(
+    self, problem: str, remedy: str, otherwise: str = ', or leave it out: data.skip_bad_records=1'
+  ) -> None:
+    super().__init__(problem, remedy, otherwise)  # worker processes send it as its arguments
+    self.problem, self.remedy, self.otherwise = problem, remedy, otherwise
 
   def __str__(self) -> str:
-    return f'{self.problem}. {self.remedy}, or leave some out: data.skip_bad_records=1'
+    return f'{self.problem}. {self.remedy}{self.otherwise}'
 
 
 class BadRecords:
@@ -61,9 +64,9 @@ class BadRecords:
     self._numbers.add(number)
     bad = len(self._numbers)
     found = f'{bad} of {self._count} records are bad'
-    if not self._allowed:
-      raise error
     if bad > self._allowed or bad == self._count:
+      if not self._allowed:
+        raise error
       problem = f'{error.problem}. {found}, and data.skip_bad_records={self._allowed}'
-      raise BadRecordError(problem, error.remedy) from error
+      raise BadRecordError(problem, error.remedy, otherwise='') from error
     logging.warning('%s. It is left out: %s, of at most %d', error.problem, found, self._allowed)

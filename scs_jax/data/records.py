@@ -142,7 +142,7 @@ class Records:
       return
     # A batch must not depend on luck.
     error = self._bad_record(number, OSError('it was read at the second try only'))
-    raise BadRecordError(error.problem, 'Check the disk or the network that holds it')
+    raise BadRecordError(error.problem, 'Check the disk or the network that holds it', '')
 
 
 def load(

@@ -74,7 +74,8 @@ def slices(
     except (ValueError, NotImplementedError) as error:
       raise ArgumentError(
         f'split={split!r} cannot be read from the data set {name!r}. Its splits and their sizes '
-        f"are {sizes}. Write for example 'train' or 'train[:90%]'. TFDS says: {error}"
+        f"are {sizes}. Write for example data.train_split='train[:90%]' and "
+        f"data.eval_split='train[90%:]'. TFDS says: {' '.join(str(error).split())}"
       ) from None
     pieces = [
       (s.splitname, s.from_ or 0, sizes[s.splitname] if s.to is None else s.to) for s in absolute

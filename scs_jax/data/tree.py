@@ -7,6 +7,7 @@ and files with other extensions, are passed over and counted.
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -84,13 +85,14 @@ def read(folder: pathlib.Path) -> Split:
       found[entry.name] = list(_pictures(entry.path, entry.name, passed))
     elif _is_picture(entry.name):
       raise ArgumentError(
-        f'the picture {entry.path!r} is in no class: move it into a folder named for its class'
+        f'the picture {entry.path!r} is in no class: move it into a folder named for its class. '
+        'The folders train and test are splits, not classes'
       )
     else:
       passed[_kind(entry.name)] += 1
   if passed:
     kinds = ', '.join(f'{count} {kind}' for kind, count in sorted(passed.items()))
-    logging.warning('%r: passed over what is no picture: %s', str(folder), kinds)
+    _say(f'{str(folder)!r}: passed over what is no picture: {kinds}')
   order = []
   for label, files in enumerate(found.values()):
     shuffled = sorted(files, key=lambda file: hashlib.sha256(os.fsencode(file.path)).digest())
@@ -98,6 +100,11 @@ def read(folder: pathlib.Path) -> Split:
   order.sort(key=lambda item: item[:2])
   labels, pictures = [label for _, label, _ in order], [file for *_, file in order]
   return Split(folder, tuple(found), pictures, labels)
+
+
+@functools.cache  # once, however often the folder is listed
+def _say(message: str) -> None:
+  logging.warning('%s', message)
 
 
 def _pictures(folder: str, path: str, passed: collections.Counter[str]) -> Iterator[File]:
