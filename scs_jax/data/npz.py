@@ -7,7 +7,7 @@
 | `images`, `labels` | 'train' alone: state slices, such as 'train[:80%]' |
 | `class_names`, optional | the names of the classes, in the order of their labels |
 
-One split must be 'train'. Slices are cut in the order of the file.
+One split must be 'train'. Slices are cut in the order of the file, so its classes must be mixed.
 
 Images are `[n, height, width]` or `[n, height, width, channels]`: uint8, or floating-point from 0
 to 1, of which `round(255 · x)` is kept. Labels are integers `[n]` or `[n, 1]` that count from 0.
@@ -22,9 +22,10 @@ import zlib
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from scs_jax.data import splits
-from scs_jax.data.examples import Examples, check_names
+from scs_jax.data.examples import Examples
 from scs_jax.data.sharing import Whole, shared
 from scs_jax.errors import ArgumentError
 
@@ -49,6 +50,8 @@ def load(name: str, split: str) -> Examples:
     names = _names(name, arrays)
     num_classes = _num_classes(name, labels, keys, names)
     lengths = {base: [len(of)] for base, of in labels.items()}
+    for base, start, stop in splits.slices(name, split, lengths):
+      _check_mixed(name, keys[base][1], labels[base], stop - start)
 
     def read(base: str) -> Whole:
       image_key, label_key = keys[base]
@@ -91,8 +94,8 @@ def _open(name: str, path: pathlib.Path) -> Any:
     arrays = np.load(path, allow_pickle=False)
   except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
     raise ArgumentError(
-      f'data.name={name!r} cannot be read: it is damaged, or no file of np.savez ({error}). '
-      'Write it again'
+      f'data.name={name!r} cannot be read: it is damaged, or not a file that np.savez wrote. Write '
+      'it again'
     ) from error
   if isinstance(arrays, np.ndarray):
     raise ArgumentError(
@@ -125,14 +128,16 @@ def _keys(name: str, files: list[str]) -> dict[str, tuple[str, str]]:
 
 def _read(name: str, arrays: Any, key: str) -> np.ndarray:
   try:
-    return arrays[key]
-  except ValueError as error:
-    if 'pickle' not in str(error):
-      raise _error(name, key, f'cannot be read ({error})', 'write the file again') from error
-    problem = 'is of type object, which is never unpickled because that can run code'
-    raise _error(name, key, problem, 'store numbers, all images of one size') from error
-  except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    array = arrays[key]
+  except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    if 'pickle' in str(error):
+      problem = 'is of type object, which is never unpickled because that can run code'
+      remedy = 'store numbers or strings, and images of one size'
+      raise _error(name, key, problem, remedy) from error
     raise _error(name, key, f'is damaged ({error})', 'write the file again') from error
+  if not isinstance(array, np.ndarray):  # np.load returns other members of the archive as bytes
+    raise _error(name, key, 'is no array', 'write the file with np.savez')
+  return array
 
 
 def _labels(name: str, key: str, labels: np.ndarray) -> np.ndarray:
@@ -163,7 +168,9 @@ def _names(name: str, arrays: Any) -> tuple[str, ...] | None:
       f'is {names.dtype} of shape {names.shape}',
       "store a list of strings, such as ['cat', 'dog']",
     )
-  return check_names(names.tolist(), len(names))
+  if len(set(names.tolist())) < len(names):
+    raise _error(name, 'class_names', 'has a name twice', 'give each class a name of its own')
+  return tuple(names.tolist())
 
 
 def _num_classes(
@@ -188,13 +195,16 @@ def _num_classes(
   for base, of in labels.items():
     if len(of) and of.max() >= count:
       what = f'{len(names)} class_names' if names is not None else f'{count} classes in train'
-      raise _error(
-        name,
-        keys[base][1],
-        f'has the label {of.max()}, but there are {what}',
-        'labels count from 0',
-      )
+      problem = f'has the label {of.max()}, but there are {what}'
+      raise _error(name, keys[base][1], problem, 'labels count from 0, and each class has a name')
   return count
+
+
+def _check_mixed(name: str, key: str, labels: np.ndarray, count: int) -> None:
+  """Raises ArgumentError if a slice of `count` labels would have other classes than the rest."""
+  if count < len(labels) and labels[0] < labels[-1] and (np.diff(labels) >= 0).all():
+    problem = 'is sorted, so that a slice has other classes than the rest'
+    raise _error(name, key, problem, 'shuffle images and labels in the same order')
 
 
 def _images(name: str, key: str, images: np.ndarray) -> np.ndarray:
@@ -213,12 +223,19 @@ def _images(name: str, key: str, images: np.ndarray) -> np.ndarray:
     remedy = 'put the channels last, by images.transpose(0, 2, 3, 1)'
     raise _error(name, key, f'has the shape {shape}, which looks like channels first', remedy)
   if images.dtype == np.uint8:
+    if images.max() == 1:
+      logging.warning(
+        'data.name=%r: the array %r goes to 1 only, which is nearly black. If 1 is white, multiply '
+        'by 255',
+        name,
+        key,
+      )
     return images
   if not np.issubdtype(images.dtype, np.floating):
     remedy = 'store uint8, or floating-point from 0 to 1'
     raise _error(name, key, f'is {images.dtype}', remedy)
   low, high = images.min(), images.max()
   if not (low >= 0 and high <= 1):  # NaN is neither
-    remedy = 'store floating-point images from 0 to 1, or uint8'
+    remedy = 'store uint8, or divide so that floating-point images go from 0 to 1'
     raise _error(name, key, f'goes from {low:g} to {high:g}', remedy)
   return np.round(images * 255).astype(np.uint8)
