@@ -81,7 +81,7 @@ def test_given_examples_take_the_place_of_the_configs():
   examples = data.Examples(images, np.arange(32, dtype=np.int32) % 4, num_classes=4)
   config = default('resnet')
   config.data.name = 'a data set that is nowhere'
-  experiment = Experiment(config, train_set=examples, eval_set=examples)
+  experiment = Experiment(config, train=examples, test=examples)
   assert experiment.sizes == SIZES
   assert experiment.total_steps == round(30 * 32 / 128)
 

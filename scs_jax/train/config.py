@@ -22,6 +22,7 @@ from scs_jax.train.values import (
   boolean,
   choice,
   dtype,
+  items,
   literal,
   maybe,
   number,
@@ -66,8 +67,11 @@ KEYS: dict[str, Key] = {
   'data.name': Key(
     'mnist5k',
     text(),
-    "'mnist5k' and 'fake' need no files. 'my_module:load' is a function of the user that takes a "
-    "split and returns scs_jax.data.Examples. Any other name is a TFDS data set, e.g. 'cifar10'.",
+    "'mnist5k' and 'fake' need no files. 'folder:PATH' are the user's own pictures in "
+    'PATH/train/CLASS/ and PATH/test/CLASS/ (scs_jax.data.folder), '
+    "'npz:FILE' own arrays (scs_jax.data.npz). 'my_module:load' is a function of the user that "
+    'takes a split and returns scs_jax.data.Examples. Any other name is a TFDS data set, e.g. '
+    "'cifar10'.",
   ),
   'data.data_dir': Key(
     None,
@@ -84,9 +88,30 @@ KEYS: dict[str, Key] = {
   'data.resolution': Key(
     None,
     maybe(whole(least=1)),
-    'None: all images are held in memory at their own size. A number: images are streamed from '
-    'disk and cropped to that height and width in pixels, at random to train, in the centre to '
-    'evaluate.',
+    'Height and width of the images, pixels. None: all images are held in memory at their own '
+    'size. A number: images of TFDS are streamed from disk and cropped to it, at random to train, '
+    'in the centre to evaluate. Pictures of a folder are scaled to it, and streamed if they take '
+    'more than 1 GiB.',
+  ),
+  'data.channels': Key(
+    None,
+    maybe(whole(least=1, most=4)),
+    'Channels of the pictures of a folder: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. None '
+    'means 3. Other data sets have their own.',
+  ),
+  'data.class_names': Key(
+    None,
+    maybe(items(text())),
+    'Names of the classes, in the order of their labels. None means those of the data set, which '
+    'the run writes here.',
+    **FREE,
+  ),
+  'data.skip_bad_records': Key(
+    0,
+    whole(least=0),
+    'Records of a split that may be left out because they cannot be decoded. A streamed split may '
+    'leave out so many on each host.',
+    **FREE,
   ),
   'data.workers': Key(
     0,
