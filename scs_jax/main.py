@@ -21,8 +21,9 @@ _WORKDIR = flags.DEFINE_string(
 _MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'pictures'],
-  'Train; evaluate a checkpoint; or draw the kernels of a checkpoint.',
+  ['train', 'eval', 'pictures', 'explorer'],
+  'Train; evaluate a checkpoint; draw its kernels; or write explorer.html, a page that shows the '
+  'network at work. The explorer needs no --config.',
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
@@ -31,7 +32,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
   'JAX_PROCESS_ID instead.',
 )
 _STEP = flags.DEFINE_integer(
-  'step', None, 'The checkpoint that --mode=eval and --mode=pictures read; the newest by default.'
+  'step', None, 'The checkpoint that the other modes than train read; the newest by default.'
 )
 
 
@@ -43,6 +44,11 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # the run prints what a user wants to know
   config, workdir = _CONFIG.value, str(_WORKDIR.value)  # absl requires both
   _join_hosts()
+
+  if _MODE.value == 'explorer':
+    from scs_jax import explorer
+
+    return _print(explorer.write(workdir, _STEP.value))
 
   from scs_jax.train import sharding  # late, because a typo in a flag should be reported at once
 
@@ -84,7 +90,12 @@ def _join_hosts() -> None:
 
 def run() -> None:
   """Prints expected errors as one line, without a traceback."""
-  flags.mark_flags_as_required(['config', 'workdir'])
+  flags.mark_flag_as_required('workdir')
+  flags.register_multi_flags_validator(
+    ['config', 'mode'],
+    lambda given: given['config'] is not None or given['mode'] == 'explorer',
+    'Flag --config must have a value other than None.',
+  )
   try:
     app.run(main, argv=[_readable(word) for word in sys.argv], flags_parser=_parse)
   except UserError as error:
@@ -108,7 +119,8 @@ def _parse(argv: list[str]) -> list[str]:
   """Parses the flags; a misspelt key or a config file that does not load is one line too."""
   try:
     rest = flags.FLAGS(argv)
-    _CONFIG.value.keys()  # a config that did not load fails at the first touch
+    if _CONFIG.value is not None:
+      _CONFIG.value.keys()  # a config that did not load fails at the first touch
     return rest
   except flags.Error as error:
     # What a config file raised comes as the text of its traceback; its last line is the message.

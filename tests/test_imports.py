@@ -19,14 +19,15 @@ MAY_IMPORT = {
   'workdir': set(),
   'pictures': set(),
   'train': {'models', 'data', 'workdir', 'pictures'},
-  'main': {'train'},
+  'explorer': {'train', 'models', 'layers', 'ops', 'data', 'workdir'},
+  'main': {'train', 'explorer'},
   'errors': set(),
   '__init__': {'ops', 'layers', 'models', 'data', 'train'},
 }
 
 # Packages that only these rooms may import.
 ONLY_IN = {
-  'flax': {'layers', 'models', 'train', 'pictures', '__init__'},
+  'flax': {'layers', 'models', 'train', 'pictures', 'explorer', '__init__'},
   'tensorflow_datasets': {'data'},
   'grain': {'data'},
   'mlxtend': {'data'},

@@ -1,7 +1,7 @@
 """A trained network as plain data: what `network.js` computes with."""
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,8 @@ from scs_jax.layers.nnx import AbsMaxPool, SharpenedCosineSimilarity
 from scs_jax.models.scs_net import ScsNet
 from scs_jax.ops.arguments import resolve_window
 
+KINDS = (SharpenedCosineSimilarity, AbsMaxPool, nnx.Linear)  # and jnp.abs
+
 
 def describe(model: nnx.Module, input_shape: Sequence[int]) -> dict[str, Any]:
   """Returns a network and its weights as JSON values.
@@ -23,7 +25,8 @@ def describe(model: nnx.Module, input_shape: Sequence[int]) -> dict[str, Any]:
     input_shape: `(height, width, channels)` of one image; 1 or 3 channels.
 
   Returns:
-    `input`, the shape of the image, `parameters`, their number, and `layers`. Each layer has its
+    `input`, the shape of the image, `parameters`, their number, the `dtype` of the logits, and
+    `layers`. Each layer has its
     `kind`, 'scs', 'pool', 'abs' or 'head', the shapes of its `input` and `output`, and what that
     kind needs. A layer that is applied again names the earlier one in `sameAs`. Arrays are float32
     in base64.
@@ -40,7 +43,16 @@ def describe(model: nnx.Module, input_shape: Sequence[int]) -> dict[str, Any]:
       'the explorer shows networks for images [height, width, channels] with 1 or 3 channels; '
       f'this one takes {list(input_shape)}'
     )
-  shapes = [tuple(input_shape), *_output_shapes(model, input_shape)]
+  for name in model.names:
+    layer = getattr(model, name)
+    if layer is not jnp.abs and not isinstance(layer, KINDS):
+      raise ArgumentError(
+        'the explorer shows SCS layers, absolute max pools, magnitudes and a linear head; layer '
+        f'{name} of this network is a {type(layer).__name__}, as a convolutional twin has'
+      )
+  image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+  outputs = jax.eval_shape(lambda x: [y for _, y in model.activations(x)], image)
+  shapes = [tuple(input_shape), *(output.shape[1:] for output in outputs)]
   layers: list[dict[str, Any]] = []
   for i, name in enumerate(model.names):
     described = _layer(getattr(model, name), shapes[i])
@@ -50,7 +62,12 @@ def describe(model: nnx.Module, input_shape: Sequence[int]) -> dict[str, Any]:
       del described['kernel']
     layers.append(described)
   parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-  return {'input': tuple(input_shape), 'parameters': parameters, 'layers': layers}
+  return {
+    'input': shapes[0],
+    'parameters': parameters,
+    'dtype': outputs[-1].dtype.name,
+    'layers': layers,
+  }
 
 
 def encode(array: jax.typing.ArrayLike) -> str:
@@ -58,13 +75,7 @@ def encode(array: jax.typing.ArrayLike) -> str:
   return base64.b64encode(np.asarray(array, '<f4').tobytes()).decode()
 
 
-def _output_shapes(model: ScsNet, input_shape: Sequence[int]) -> list[tuple[int, ...]]:
-  image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  outputs = jax.eval_shape(lambda x: [y for _, y in model.activations(x)], image)
-  return [output.shape[1:] for output in outputs]
-
-
-def _layer(layer: Callable, shape: tuple[int, ...]) -> dict[str, Any]:
+def _layer(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
   """Describes one layer for an input of `shape`."""
   if layer is jnp.abs:
     return {'kind': 'abs'}
@@ -82,11 +93,7 @@ def _layer(layer: Callable, shape: tuple[int, ...]) -> dict[str, Any]:
   if isinstance(layer, nnx.Linear):
     bias = np.zeros(layer.out_features) if layer.bias is None else layer.bias[...]
     return {'kind': 'head', 'kernel': encode(layer.kernel[...]), 'bias': encode(bias)}
-  if isinstance(layer, SharpenedCosineSimilarity):
-    return _similarity(layer, shape)
-  raise ArgumentError(
-    'the explorer shows networks of SCS layers; this one is a convolutional twin, variant=conv'
-  )
+  return _similarity(layer, shape)
 
 
 def _similarity(layer: SharpenedCosineSimilarity, shape: tuple[int, ...]) -> dict[str, Any]:

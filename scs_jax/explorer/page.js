@@ -13,7 +13,7 @@ const state = {
   offset: 0,
   chosen: -1, // the class to explain; -1 is the predicted one
   sample: null,
-  reference: null, // outputs for this picture in full light with the trained p and q
+  limits: null, // of the colours of each layer, from this picture at contrast 1, offset 0 and trained p and q
 };
 
 // ------------------------------------------------------------------------------------ Colours
@@ -148,6 +148,12 @@ function largest(values) {
   return most;
 }
 
+/** Where the colours of a layer end: so that a few large responses do not hide all others. */
+function colourLimit(values) {
+  const squares = values.reduce((sum, value) => sum + value * value, 0);
+  return Math.min(largest(values), 4 * Math.sqrt(squares / values.length) || 1);
+}
+
 // A slider is at log2 p, or at log10 q with its left end for 0.
 const SCALES = {
   p: { min: -2, max: 4, value: (at) => 2 ** at, at: (value) => Math.log2(value) },
@@ -203,7 +209,7 @@ function slidersOf(layer, index) {
       moved[key] = value(inputs[key].valueAsNumber);
       apply();
     };
-    outputs[key] = element('output');
+    outputs[key] = element('b');
     return element('label', { className: 'slider' }, `${key} `, outputs[key], inputs[key]);
   });
   for (const key of ['p', 'q']) inputs[key].value = SCALES[key].at(mean(weights.trained[key]));
@@ -312,8 +318,8 @@ function lightNote() {
     return 'The first SCS layer has q = 0: contrast cannot change the scores.';
   }
   const q = first.weights.q.reduce((most, value) => Math.max(most, value), 0);
-  return `The first SCS layer has q = ${short(q)}: patches whose norm is not far above it fade. Set its
-    q to 0, and contrast cannot change the scores.`;
+  return `The first SCS layer has q = ${short(q)}: patches with a smaller norm fade. At q = 0 contrast
+    cannot change the scores.`;
 }
 
 // -------------------------------------------------------------------------------------- Update
@@ -329,7 +335,7 @@ function schedule() {
 
 /** Forgets what was computed from the picture before. */
 function changePicture(sample = null) {
-  state.reference = null;
+  state.limits = null;
   state.sample = sample;
   [...byId('samples').children].forEach((button, i) => {
     button.setAttribute('aria-pressed', i === sample);
@@ -344,7 +350,10 @@ function update() {
   const image = pixels.map((value) => state.contrast * value + state.offset);
   const run = forward(network, image);
   const isPlain = state.contrast === 1 && state.offset === 0 && isTrained();
-  state.reference ??= isPlain ? run.outputs : forward(trained, pixels).outputs;
+  if (!state.limits) {
+    const { outputs } = isPlain ? run : forward(trained, pixels);
+    state.limits = outputs.map(colourLimit);
+  }
   const predicted = run.logits.indexOf(Math.max(...run.logits));
   const chosen = state.chosen < 0 ? predicted : state.chosen;
   const explanation = explain(network, image, run, chosen);
@@ -352,7 +361,7 @@ function update() {
   drawLight(image);
   drawScores(run.logits, predicted);
   drawExplanation(explanation, run.logits[chosen], chosen);
-  views.forEach((draw, i) => draw(run.outputs[i], largest(state.reference[i])));
+  views.forEach((draw, i) => draw(run.outputs[i], state.limits[i]));
   const drawn = performance.now();
   byId('time').textContent =
     `This picture took ${number(drawn - start, 1)} ms: ` +
@@ -494,6 +503,9 @@ function recolour() {
 document.title = `${network.title} · scs_jax explorer`;
 byId('title').textContent = network.title;
 byId('parameters').textContent = network.parameters.toLocaleString('en');
+if (network.dtype !== 'float32') {
+  byId('precision').append(` The network itself computes in ${network.dtype}, so they differ more.`);
+}
 byId('fit-row').hidden = channels !== 1;
 byId('samples-part').hidden = network.samples.length === 0;
 scheme.onchange = recolour;

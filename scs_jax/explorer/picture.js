@@ -1,6 +1,9 @@
 // The picture: strokes over a background, and how they become the input of a network.
 
-const MNIST_BOX = 20 / 28; // MNIST scaled digits to 20 of 28 pixels, then centred their mass
+// MNIST scaled its digits to 20 of 28 pixels and put their centre of mass in pixel 14, on average
+// half a pixel behind the middle.
+const MNIST_BOX = 20 / 28;
+const MNIST_SHIFT = 0.5;
 const BRUSH = 2.2; // pixels of the network
 
 /** A picture that one can draw on: `shape` is [height, width, channels] of the network's image. */
@@ -105,8 +108,8 @@ function fitted(data, width, height, [rows, columns]) {
   };
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
-      const i = y / ink + (row - rows / 2) * step;
-      const j = x / ink + (column - columns / 2) * step;
+      const i = y / ink + (row - rows / 2 - MNIST_SHIFT) * step;
+      const j = x / ink + (column - columns / 2 - MNIST_SHIFT) * step;
       const sum = sumTo(i + step, j + step) - sumTo(i, j + step) - sumTo(i + step, j) + sumTo(i, j);
       pixels[row * columns + column] = Math.min(Math.max(sum / (step * step), 0), 1);
     }
