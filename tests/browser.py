@@ -1,6 +1,5 @@
 """A headless Chromium, driven through the pipe of its DevTools protocol: no package, no port."""
 
-import base64
 import itertools
 import json
 import os
@@ -74,12 +73,8 @@ class Browser:
     params = message.get('params', {})
     if message.get('method') == 'Runtime.exceptionThrown':
       self.errors.append(params['exceptionDetails'])
-    elif message.get('method') == 'Runtime.consoleAPICalled' and params['type'] in (
-      'error',
-      'warning',
-      'assert',
-    ):
-      self.errors.append(params['args'])
+    elif message.get('method') == 'Runtime.consoleAPICalled':
+      self.errors.append(params['args'])  # the page writes nothing there
     elif message.get('method') == 'Log.entryAdded':
       self.errors.append(params['entry'])
     elif message.get('method') == 'Page.loadEventFired':
@@ -115,7 +110,9 @@ class Browser:
     assert 'exceptionDetails' not in result, result['exceptionDetails']
     return result['result'].get('value')
 
-  def screenshot(self, path, whole=True):
-    """Writes a PNG of the page."""
-    data = self.call('Page.captureScreenshot', captureBeyondViewport=whole)['data']
-    path.write_bytes(base64.b64decode(data))
+  def until(self, is_so):
+    """Waits until `is_so()` is true, for what the page does in its own time."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+      assert time.monotonic() < deadline, 'it did not happen'
+      time.sleep(0.02)

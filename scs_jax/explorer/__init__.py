@@ -4,6 +4,7 @@ import base64
 import importlib.resources
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from scs_jax.workdir import folder
 __all__ = ['page', 'write']
 
 SAMPLES = 20
-PARTS = ('page.css', 'network.js', 'picture.js', 'page.js')
+SCRIPTS = ('elements', 'network', 'paint', 'picture', 'layers', 'page')
 
 
 def write(workdir: str | os.PathLike, step: int | None = None) -> epath.Path:
@@ -95,14 +96,15 @@ def page(
     raise ArgumentError(f'class_names has {len(names)} names for a network of {classes} classes')
   samples = [] if examples is None else list(_samples(examples, classes))
   description |= {'title': title, 'classes': names, 'samples': samples}
-  text = _part('page.html')
-  for name in PARTS:
-    text = text.replace('{{' + name + '}}', _part(name))
-  # No "<" may end the element that holds the JSON.
-  return text.replace('{{description}}', json.dumps(description).replace('<', r'\u003c'))
+  parts = {
+    'styles': _read('page.css'),
+    'scripts': '\n'.join(_read(f'{name}.js') for name in SCRIPTS),
+    'description': json.dumps(description).replace('<', r'\u003c'),  # no text ends the element
+  }
+  return re.sub(r'{{(\w+)}}', lambda match: parts[match[1]], _read('page.html'))
 
 
-def _part(name: str) -> str:
+def _read(name: str) -> str:
   return (importlib.resources.files(__name__) / name).read_text(encoding='utf-8')
 
 

@@ -22,7 +22,11 @@ class Picture {
 
   clear() {
     this.show(new Float64Array(size(this.shape)));
-    this.isOwn = true; // drawn on nothing
+    this.isOwn = true; // what will be drawn is on nothing
+  }
+
+  get isEmpty() {
+    return this.isOwn && !this.isPainted;
   }
 
   /** Takes an image as it is. */
@@ -56,6 +60,62 @@ class Picture {
     if (fit && this.isOwn && this.shape[2] === 1) return fitted(data, width, height, this.shape);
     return averaged(data, width, this.scale, this.shape);
   }
+}
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+/** Draws with pointer and keys; `cursor` shows where the keys have moved the pen. */
+function enableDrawing(picture, cursor, isErasing, onChange) {
+  const { canvas } = picture;
+  const [rows, columns] = picture.shape;
+  const pen = { at: [columns / 2, rows / 2], isDown: false };
+
+  const drawTo = (point) => {
+    picture.stroke(pen.at, point, isErasing());
+    pen.at = point;
+    onChange();
+  };
+  const placeOf = (event) => {
+    const box = canvas.getBoundingClientRect();
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    return [(x / box.width) * columns, (y / box.height) * rows];
+  };
+  const showCursor = () => {
+    cursor.hidden = !canvas.matches(':focus-visible');
+    cursor.classList.toggle('down', pen.isDown);
+    cursor.style.left = `${(100 * pen.at[0]) / columns}%`;
+    cursor.style.top = `${(100 * pen.at[1]) / rows}%`;
+  };
+
+  canvas.onpointerdown = (event) => {
+    if (event.button !== 0) return;
+    canvas.setPointerCapture(event.pointerId);
+    pen.at = placeOf(event);
+    drawTo(pen.at);
+  };
+  canvas.onpointermove = (event) => {
+    if (!canvas.hasPointerCapture(event.pointerId)) return;
+    for (const part of event.getCoalescedEvents?.() ?? [event]) drawTo(placeOf(part));
+  };
+  canvas.onkeydown = (event) => {
+    if (event.key === ' ' || event.key === 'Enter') {
+      pen.isDown = !pen.isDown;
+      if (pen.isDown) drawTo(pen.at);
+    } else if (event.key in ARROWS) {
+      const [right, down] = ARROWS[event.key];
+      const inside = (place, end) => Math.min(Math.max(place, 0), end);
+      const point = [inside(pen.at[0] + right, columns), inside(pen.at[1] + down, rows)];
+      if (pen.isDown) drawTo(point);
+      pen.at = point;
+    } else return;
+    event.preventDefault(); // the page does not scroll
+    showCursor();
+  };
+  canvas.onfocus = showCursor;
+  canvas.onblur = () => {
+    pen.isDown = false;
+    cursor.hidden = true;
+  };
 }
 
 /** Returns the mean colour of each block of scale × scale pixels. */
@@ -141,18 +201,4 @@ async function imageFrom(file, shape) {
     if (channels === 3) return data[place + (i % 3)] / 255;
     return (0.299 * data[place] + 0.587 * data[place + 1] + 0.114 * data[place + 2]) / 255;
   });
-}
-
-/** Paints an image; what is outside of 0 to 1 is cut. */
-function paintImage(canvas, pixels, [height, width, channels]) {
-  canvas.width = width;
-  canvas.height = height;
-  const image = new ImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    for (let c = 0; c < 3; c++) {
-      image.data[4 * i + c] = Math.round(255 * pixels[i * channels + (channels === 3 ? c : 0)]);
-    }
-    image.data[4 * i + 3] = 255;
-  }
-  canvas.getContext('2d').putImageData(image, 0, 0);
 }
