@@ -126,6 +126,6 @@ def _samples(examples: Any, classes: int) -> Iterator[dict[str, Any]]:
 
 def _class_names(name: str, data_dir: str | None) -> list[str] | None:
   """Returns the names that TFDS has for the classes of a data set; None for others."""
-  if ':' in name or name in data.EMBEDDED:
+  if name in data.EMBEDDED or name.partition(':')[2].isidentifier():  # a function of the user's own
     return None
   return list(prepared.builder(name, data_dir).info.features['label'].names)

@@ -40,7 +40,8 @@ function weightsOf(entry) {
     trained: { p: Float64Array.from(floats(p)), q: Float64Array.from(floats(q)) },
     kernelQ: kernelQ === null ? null : Float64Array.from(floats(kernelQ)),
     scale: entry.scale,
-    unit: entry.unit ? floats(kernel).length / out : 1, // values in a patch, or no such factor
+    // The values of a patch that may differ, or no such factor.
+    unit: entry.unit ? floats(kernel).length / out - entry.center : 1,
     center: entry.center,
   };
   restore(weights);
@@ -140,29 +141,22 @@ function size(shape) {
  * Returns it as y = (s·k) factor, k divided by its length.
  */
 function similarity(layer, x) {
-  const { window, strides, dilation, groups, norm, output, input } = layer;
+  const { strides, groups, norm, output, input } = layer;
   const { p, q, direction, size: scale, center } = layer.weights;
   const [height, width, out] = output;
   const channels = input[2];
   const inGroup = channels / groups;
   const kernels = out / groups;
-  const padded = pad(layer, x);
+  const padded = pad(layer, center ? withoutMean(x, channels, groups) : x);
   const y = new Float64Array(height * width * out);
   const factors = new Float64Array(y.length);
   const taps = tapOffsets(layer);
-  const values = window[0] * window[1] * inGroup;
   for (let row = 0, at = 0; row < height; row++) {
     for (let column = 0; column < width; column++) {
       const corner = (row * strides[0] * padded.width + column * strides[1]) * channels;
       for (let group = 0; group < groups; group++) {
         const first = corner + group * inGroup;
-        let mean = 0;
-        if (center) {
-          for (const tap of taps) {
-            for (let c = 0; c < inGroup; c++) mean += padded.values[first + tap + c];
-          }
-          mean /= values;
-        }
+        const mean = center ? patchMean(padded.values, first, taps, inGroup) : 0;
         let squares = 0;
         let k = group * kernels;
         for (const tap of taps) {
@@ -222,7 +216,33 @@ function similarityBackward(layer, factors, gradient) {
       }
     }
   }
-  return crop(layer, padded);
+  const result = crop(layer, padded);
+  return layer.weights.center ? withoutMean(result, channels, groups) : result;
+}
+
+/**
+ * Subtracts the mean of each group of channels. Zeros around the result then stand for the mean.
+ *
+ * The first value is subtracted before, so that the mean of equal values is exact. The function is
+ * linear and its own transpose.
+ */
+function withoutMean(x, channels, groups) {
+  const inGroup = channels / groups;
+  const means = new Float64Array(groups);
+  const groupOf = (i) => Math.floor((i % channels) / inGroup);
+  const y = x.map((value, i) => value - x[groupOf(i) * inGroup]);
+  y.forEach((value, i) => (means[groupOf(i)] += (value * groups) / x.length));
+  return y.map((value, i) => value - means[groupOf(i)]);
+}
+
+/** The mean of a patch in a group, exact if all its values are equal. */
+function patchMean(values, start, taps, inGroup) {
+  const first = values[start];
+  let sum = 0;
+  for (const tap of taps) {
+    for (let c = 0; c < inGroup; c++) sum += values[start + tap + c] - first;
+  }
+  return first + sum / (taps.length * inGroup);
 }
 
 /** Where the positions of a window lie in the padded image, seen from its corner. */

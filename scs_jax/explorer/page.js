@@ -145,15 +145,16 @@ function drawLight(image) {
   byId('light-note').textContent = lightNote();
 }
 
-/** What follows from q of the layer that sees the image. */
+/** What follows from the layer that sees the image. */
 function lightNote() {
   const first = network.layers.find(({ kind }) => kind === 'scs');
-  if (!first || first.norm) return '';
+  if (!first) return '';
+  const isBlind = first === network.layers[0] && first.center;
+  const offset = isBlind ? 'The first layer is centred: offset cannot change the scores. ' : '';
+  if (first.norm) return offset;
   const q = Math.max(...first.weights.q);
-  if (q === 0) {
-    return 'The first SCS layer has q = 0: contrast cannot change the scores.';
-  }
-  return `The first SCS layer has q = ${short(q)}: patches with a smaller norm fade. At q = 0
+  if (q === 0) return `${offset}The first SCS layer has q = 0: contrast cannot change the scores.`;
+  return `${offset}The first SCS layer has q = ${short(q)}: patches with a smaller norm fade. At q = 0
     contrast cannot change the scores.`;
 }
 
