@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import logging
@@ -19,6 +19,9 @@ from scs_jax.errors import ArgumentError, UserError
 from scs_jax.explorer.description import describe
 from scs_jax.train import restore
 from scs_jax.workdir import folder
+
+if TYPE_CHECKING:
+  from scs_jax.data import records
 
 __all__ = ['page', 'write']
 
@@ -64,7 +67,7 @@ def page(
   input_shape: Sequence[int],
   *,
   title: str,
-  examples: Any = None,
+  examples: 'data.Examples | records.Records | None' = None,
   class_names: Sequence[str] | None = None,
 ) -> str:
   """Returns a self-contained HTML page for a trained network.
@@ -108,16 +111,17 @@ def _read(name: str) -> str:
   return (importlib.resources.files(__name__) / name).read_text(encoding='utf-8')
 
 
-def _samples(examples: Any, classes: int) -> Iterator[dict[str, Any]]:
+def _samples(examples: 'data.Examples | records.Records', classes: int) -> Iterator[dict[str, Any]]:
   """Yields the first images of every class, the same number of each, about `SAMPLES` in all."""
   of_each = max(1, SAMPLES // classes)
+  wanted = min(SAMPLES, of_each * classes)
   found: dict[int, list[np.ndarray]] = {}
   for batch in data.evaluation_batches(examples, 500):
     for image, label, weight in zip(batch['image'], batch['label'], batch['weight'], strict=True):
       images = found.setdefault(int(label), [])
       if weight and len(images) < of_each:
         images.append(image)
-    if sum(map(len, found.values())) >= SAMPLES:
+    if sum(map(len, found.values())) >= wanted:
       break
   for label, images in sorted(found.items())[:SAMPLES]:
     for image in images:

@@ -91,6 +91,7 @@ function drawScores(logits, predicted) {
     fill.style.width = `${length}%`;
     fill.style.left = `${value < 0 ? 50 - length : 50}%`;
     logit.textContent = number(value, 3);
+    logit.title = value; // all its digits
     share.textContent = `${number((100 * shares[label]) / total, 1)} %`;
     row.classList.toggle('best', label === predicted);
   });

@@ -68,7 +68,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 function enableDrawing(picture, cursor, isErasing, onChange) {
   const { canvas } = picture;
   const [rows, columns] = picture.shape;
-  const pen = { at: [columns / 2, rows / 2], isDown: false };
+  const pen = { at: [columns / 2, rows / 2], isDown: false, pointer: null };
 
   const drawTo = (point) => {
     picture.stroke(pen.at, point, isErasing());
@@ -89,13 +89,18 @@ function enableDrawing(picture, cursor, isErasing, onChange) {
 
   canvas.onpointerdown = (event) => {
     if (event.button !== 0) return;
-    canvas.setPointerCapture(event.pointerId);
+    if (event.isTrusted) canvas.setPointerCapture(event.pointerId); // a script's cannot be captured
+    pen.pointer = event.pointerId;
     pen.at = placeOf(event);
     drawTo(pen.at);
   };
   canvas.onpointermove = (event) => {
-    if (!canvas.hasPointerCapture(event.pointerId)) return;
-    for (const part of event.getCoalescedEvents?.() ?? [event]) drawTo(placeOf(part));
+    if (event.pointerId !== pen.pointer) return;
+    const parts = event.getCoalescedEvents?.() ?? [];
+    for (const part of parts.length ? parts : [event]) drawTo(placeOf(part));
+  };
+  canvas.onpointerup = canvas.onpointercancel = () => {
+    pen.pointer = null;
   };
   canvas.onkeydown = (event) => {
     if (event.key === ' ' || event.key === 'Enter') {
