@@ -8,10 +8,11 @@ import textwrap
 import jax
 from absl import flags
 
-from scs_jax import command, train
+from scs_jax import command, explorer, train
 from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
 from scs_jax.train import config_file, hosts, report, sharding
+from scs_jax.workdir import folder, read_config
 
 _CONFIG = flags.DEFINE_string(
   'config',
@@ -24,8 +25,9 @@ _WORKDIR = flags.DEFINE_string(
 _MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'pictures'],
-  'Train; evaluate a checkpoint; or draw the kernels of a checkpoint.',
+  ['train', 'eval', 'pictures', 'explorer'],
+  'Train; evaluate a checkpoint; draw its kernels; or write explorer.html, a page that shows the '
+  'network at work. Only training needs --config.',
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
@@ -34,7 +36,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
   'JAX_PROCESS_ID instead.',
 )
 _STEP = flags.DEFINE_integer(
-  'step', None, 'The checkpoint that --mode=eval and --mode=pictures read; the newest by default.'
+  'step', None, 'The checkpoint that the other modes than train read; the newest by default.'
 )
 _FLAGS = ('config', 'workdir', 'mode', 'step', 'distributed')
 _EXAMPLE = 'python -m scs_jax.main --config=configs/quickstart.py --workdir=/tmp/quickstart'
@@ -47,6 +49,8 @@ def main(config: configuration.Config) -> None:
     config: that of the flags.
   """
   workdir = str(_WORKDIR.value)  # `parse` requires it
+  if _MODE.value == 'explorer':
+    return _print(explorer.write(workdir, _STEP.value))
   configuration.check(config)
   hosts.join(_DISTRIBUTED.value)
   sharding.use_cpu_cores(config.batch_size)
@@ -90,24 +94,33 @@ def parse(argv: list[str]) -> configuration.Config:
   forget_keys()
   # Which keys there are depends on the config. They are flags like any other once it is loaded.
   flags.FLAGS(argv, known_only=True)
-  missing = [f'--{name}' for name in ('config', 'workdir') if flags.FLAGS[name].value is None]
+  # A workdir holds the config of its run.
+  needed = ('config', 'workdir') if _MODE.value == 'train' else ('workdir',)
+  missing = [f'--{name}' for name in needed if flags.FLAGS[name].value is None]
   if missing:
     raise ArgumentError(
       f'{" and ".join(missing)} must be given, for example {_EXAMPLE}; --help lists all flags'
     )
-  config = config_file.load(_CONFIG.value)
+  config = config_file.load(_CONFIG.value or config_of(str(_WORKDIR.value)))
   _define_keys(config, argv)
   others = flags.FLAGS(argv)[1:]
   if others:
     raise ArgumentError(f'{others[0]!r} is no flag: flags begin with two dashes and have no spaces')
   if _STEP.value is not None and _MODE.value == 'train':
     raise ArgumentError(
-      f'--step={_STEP.value} is for --mode=eval and --mode=pictures; training resumes at the newest '
+      f'--step={_STEP.value} is for other modes than train; training resumes at the newest '
       'checkpoint: leave it out'
     )
   if _STEP.value is not None and _STEP.value < 0:
     raise ArgumentError(f'--step={_STEP.value} must be at least 0: the number of a checkpoint')
   return config
+
+
+def config_of(workdir: str) -> str:
+  """Returns the path of the config that a workdir holds."""
+  path = folder(workdir)
+  read_config(path)  # raises ArgumentError if it holds no run
+  return str(path / 'config.json')
 
 
 def _define_keys(config: configuration.Config, argv: list[str]) -> None:

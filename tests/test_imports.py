@@ -19,8 +19,9 @@ MAY_IMPORT = {
   'workdir': set(),
   'pictures': set(),
   'train': {'models', 'data', 'workdir', 'pictures'},
+  'explorer': {'train', 'models', 'layers', 'ops', 'data', 'workdir'},
   'command': set(),
-  'main': {'command', 'train'},
+  'main': {'command', 'train', 'explorer'},
   'errors': set(),
   'own': set(),
   '__init__': {'ops', 'layers', 'models', 'data', 'train'},
@@ -28,7 +29,7 @@ MAY_IMPORT = {
 
 # Packages that only these rooms may import.
 ONLY_IN = {
-  'flax': {'layers', 'models', 'train', 'pictures', '__init__'},
+  'flax': {'layers', 'models', 'train', 'pictures', 'explorer', '__init__'},
   'tensorflow_datasets': {'data'},
   'grain': {'data'},
   'mlxtend': {'data'},
