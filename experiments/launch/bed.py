@@ -124,6 +124,7 @@ class Bed:
       'resource': None,
       'creations': [['ACTIVE']],
       'broken': {},
+      'repeats': None,
       'created': [],
       'deleted': 0,
       'workers': self._workers,

@@ -6,6 +6,7 @@ unknown flag is an error, exit code 2. State and plans are in the bed's `cloud.j
   resource   the queued resource, or None; `states` are those that `describe` will show
   creations  what each `create` does: a list of states, or the text of an error; the last one stays
   broken     commands that fail, e.g. {'describe': 3}: three times
+  repeats    an operation of run_tpu.sh after which the connection to worker 0 is lost, once
 
 As in gcloud, ssh and scp that exit with 255 are tried again, up to RETRIES times: a command may run
 twice. With --worker=all every worker is served at the same time; the exit code is that of the first worker
@@ -127,6 +128,16 @@ def connect(worker: dict[str, Any], flags: list[str], command: list[str]) -> int
   return code if code >= 0 else 255
 
 
+def repeated(command: str) -> bool:
+  """Returns whether the connection is lost after this command, when the run has ended."""
+  with cloud() as state:
+    found = state['repeats'] in command.split()
+    if found:
+      state['repeats'] = None
+      time.sleep(1)
+  return found
+
+
 def send(worker: dict[str, Any], words: argparse.Namespace) -> int:
   """Copies to or from a worker."""
   *sources, target = [path.split(':', 1) if ':' in path.split('/')[0] else path for path in words.paths]
@@ -154,6 +165,8 @@ def serve(words: argparse.Namespace, kind: str) -> None:
       sys.stderr.write(f'{kind.upper()}: Attempting to connect to worker {index}...\n')
       if kind == 'ssh':
         codes[index] = connect(worker, words.ssh_flag, words.command.split(' '))
+        if index == 0 and number == 0 and repeated(words.command):
+          codes[index] = 255
       else:
         codes[index] = send(worker, words)
       if codes[index] != 255 or number == RETRIES - 1:
