@@ -149,7 +149,7 @@ worker_run() {
 until_end() {
   [[ -e run/alive ]] || return 0
   flock --shared run/alive true &
-  tail -c "+$2" -s 1 -f --pid=$! "$1" || true
+  tail -c "+$2" -s 0.5 -f --pid=$! "$1" || true
   kill $! 2> /dev/null || true
 }
 
@@ -226,7 +226,7 @@ poll=${POLL_SECONDS:-30} grace=${GRACE_SECONDS:-120}
 [[ -n $zone ]] || fail "--zone is missing; see --help"
 [[ $zone =~ ^[a-z0-9-]+$ ]] || fail "--zone='$zone' is no zone, such as us-west4-a"
 [[ $attempts =~ ^[1-9][0-9]{0,5}$ ]] || fail "--attempts=$attempts must be a positive number"
-[[ $poll$grace =~ ^[0-9]{2,8}$ ]] || fail "POLL_SECONDS=$poll and GRACE_SECONDS=$grace must be whole numbers"
+[[ "$poll $grace" =~ ^(0|[1-9][0-9]{0,4})\ (0|[1-9][0-9]{0,4})$ ]] || fail "POLL_SECONDS=$poll and GRACE_SECONDS=$grace must be whole numbers"
 if [[ $mode == run ]]; then
   [[ -n $type ]] || fail "--type is missing, e.g. --type=v5litepod-16"
   [[ -n $config ]] || fail "--config is missing, e.g. --config=configs/imagenet.py"
@@ -256,7 +256,7 @@ token=$(date +%s)-$$-$RANDOM
 scratch=$(mktemp -d)
 stage=$scratch/scs_jax/sent/$token
 # Without ServerAlive, ssh waits for hours for a machine that has vanished.
-ssh=(-oBatchMode=yes -oConnectTimeout=30 -oServerAliveInterval=15 -oServerAliveCountMax=4)
+ssh=(-oBatchMode=yes -oConnectTimeout=15 -oServerAliveInterval=15 -oServerAliveCountMax=4)
 jobs=()
 
 run() { if [[ -n $dry ]]; then printf '%q ' "$@" && echo; else "$@" < /dev/null; fi; }
@@ -276,6 +276,9 @@ failed() {
   return 1
 }
 
+# What gcloud has just said will be the same in an hour.
+is_hopeless() { grep -qE 'INVALID_ARGUMENT|PERMISSION_DENIED|active account|core/project' "$scratch/error"; }
+
 state() {
   if [[ -n $dry ]]; then
     echo ACTIVE
@@ -283,7 +286,8 @@ state() {
     if [[ ! -s $scratch/error ]] || grep -qi 'not.found' "$scratch/error"; then
       echo ABSENT
     else
-      cat "$scratch/error" >&2 && echo UNKNOWN # creating another one would be worse than waiting
+      cat "$scratch/error" >&2
+      echo UNKNOWN # it may be there, so that creating it would be wrong
     fi
   fi
 }
@@ -293,9 +297,8 @@ create_resource() {
   tpus queued-resources create "$name" --node-id="$name" --accelerator-type="$type" \
     --runtime-version="$runtime" ${spot:+--spot} ${create[@]+"${create[@]}"} 2> "$scratch/error" || code=$?
   cat "$scratch/error" >&2
-  if [[ $code -eq 2 ]] || grep -qE 'INVALID_ARGUMENT|PERMISSION_DENIED|UNAUTHENTICATED' "$scratch/error"; then
-    fail "gcloud refuses to create $name, see above"
-  fi
+  [[ $code -ne 2 ]] || fail "gcloud refuses to create $name, see above"
+  [[ $code -eq 0 ]] || ! is_hopeless || fail "gcloud refuses to create $name, see above"
   [[ $code -eq 0 ]] || failed "$name could not be created, see above" "$no_machine"
 }
 
@@ -308,7 +311,10 @@ acquire() {
     before=$now
     case $now in
       ACTIVE) return ;;
-      UNKNOWN) failed "gcloud could not describe $name, see above" "Check the network, and: gcloud auth login." || return ;;
+      UNKNOWN)
+        [[ $attempt -gt 1 ]] || ! is_hopeless || fail "gcloud refuses to describe $name, see above"
+        failed "gcloud could not describe $name, see above" "Check the network, and: gcloud auth login." || return
+        ;;
       ABSENT)
         [[ -z $made ]] || failed "$name has vanished" "$no_machine" || return
         create_resource || return
@@ -367,7 +373,10 @@ begin() {
     ! grep -qE 'none|lost' <<< "$conditions" || fail "no run is alive on $name: ${conditions//$'\n'/, }"
     return 0
   elif ! grep -qE 'none|lost|seen' <<< "$conditions"; then
-    say "$name has this run already: it is followed, not started again"
+    case $conditions in
+      *live*) say "the run is alive on $name: it is followed, not started again" ;;
+      *) say "the run has ended on $name: its end is reported; the same command again starts it anew" ;;
+    esac
     return 0
   fi
   [[ $conditions != *live* ]] || on all stop "$grace" || true # what is left of a run that lost a worker
@@ -398,11 +407,16 @@ show() {
 
 # Waits until the run has ended on all workers. A worker that goes on long after another one hangs.
 await() {
-  local line hurried=''
+  local line hurried='' code host
   on all await | while IFS= read -r line; do
-    echo "${line#*scs_jax says: }" >> "$scratch/ends"
-    [[ -n $hurried ]] || { sleep "$grace" && touch "$scratch/hung" && until on all stop "$grace"; do sleep "$poll"; done; } &
+    [[ $line == *'scs_jax says: '* ]] || continue
+    line=${line#*scs_jax says: }
+    echo "$line" >> "$scratch/ends"
+    [[ -z $hurried ]] || continue
     hurried=yes
+    read -r _ code _ _ host <<< "$line"
+    say "the run ended on $host with exit code $code; the other workers have $grace s"
+    { sleep "$grace" && touch "$scratch/hung" && until on all stop "$grace"; do sleep "$poll"; done; } &
   done
   return "${PIPESTATUS[0]}"
 }
@@ -484,7 +498,10 @@ if [[ $mode != run ]]; then
   [[ $now == ACTIVE ]] || fail "$name cannot be reached: it is $now"
 fi
 if [[ -n $dry ]]; then
-  acquire && ask && on all install && on all start 1 && on 0 follow 1.1 1 && on all await && on all seen
+  create_resource
+  copy --recurse "$scratch/scs_jax" "$name:" --worker=all
+  for operation in state install 'start 1' await seen; do on all "$operation"; done
+  on 0 follow 1.1 1
   exit
 elif [[ $mode == stop ]]; then
   ask || fail "$trouble. $remedy"

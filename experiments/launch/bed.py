@@ -29,7 +29,7 @@ ARGUMENTS = {
   'config': 'configs/quickstart.py',
   'workdir': 'gs://bucket/run',
 }
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 
 # What is on the PATH of this machine, and of a worker.
 PIP = """#!/bin/sh
@@ -49,7 +49,9 @@ else
   sleep 0.2 && echo installed >> "$BED/installs"
 fi
 """
-RECORDS = '#!/bin/sh\nfor w; do printf "%s|" "$w" >> "$BED/data_calls"; done; echo >> "$BED/data_calls"\n'
+RECORDS = (
+  '#!/bin/sh\nfor w; do printf "%s|" "$w" >> "$BED/data_calls"; done; echo >> "$BED/data_calls"\n'
+)
 
 
 class Launcher:
@@ -90,10 +92,10 @@ class Launcher:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-  """Waits until `condition` is true, a minute at most."""
+  """Waits until `condition` is true, but not for ever."""
   limit = time.monotonic() + PATIENCE_SECONDS
   while not condition():
-    assert time.monotonic() < limit, 'waited for a minute'
+    assert time.monotonic() < limit, f'waited for {PATIENCE_SECONDS} s'
     time.sleep(0.02)
 
 

@@ -140,7 +140,9 @@ def repeated(command: str) -> bool:
 
 def send(worker: dict[str, Any], words: argparse.Namespace) -> int:
   """Copies to or from a worker."""
-  *sources, target = [path.split(':', 1) if ':' in path.split('/')[0] else path for path in words.paths]
+  *sources, target = [
+    path.split(':', 1) if ':' in path.split('/')[0] else path for path in words.paths
+  ]
   with_home = lambda path: path if isinstance(path, str) else os.path.join(worker['home'], path[1])
   remote = lambda path: path if isinstance(path, str) else f'127.0.0.1:{path[1]}'
   recurse = ['-r'] if words.recurse else []
@@ -206,7 +208,15 @@ def parser() -> argparse.ArgumentParser:
   made = command(
     queued,
     'create',
-    *('--network', '--subnetwork', '--service-account', '--labels', '--tags', '--metadata', '--scopes'),
+    *(
+      '--network',
+      '--subnetwork',
+      '--service-account',
+      '--labels',
+      '--tags',
+      '--metadata',
+      '--scopes',
+    ),
     switches=('--spot', '--reserved', '--internal-ips'),
   )
   for flag in ('--node-id', '--accelerator-type', '--runtime-version'):
@@ -242,13 +252,17 @@ def main() -> None:
   if broken:
     fail(f'{words.group}.{words.verb}', 'There was a problem refreshing your current auth tokens')
   if words.group == 'queued-resources':
-    {'create': lambda w: create(w, given[3:]), 'describe': describe, 'delete': delete}[words.verb](words)
+    {'create': lambda w: create(w, given[3:]), 'describe': describe, 'delete': delete}[words.verb](
+      words
+    )
   elif words.verb == 'describe':
     words.worker = 'all'
     print(len(chosen(words, 'tpu-vm.describe')))
   else:
     if words.verb == 'scp':
-      words.tpu = next(p for p in (words.paths[-1], words.paths[0]) if ':' in p.split('/')[0]).split(':')[0]
+      words.tpu = next(
+        p for p in (words.paths[-1], words.paths[0]) if ':' in p.split('/')[0]
+      ).split(':')[0]
     serve(words, words.verb)
 
 
