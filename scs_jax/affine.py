@@ -13,6 +13,7 @@ jit cache has nothing to go stale.
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,13 +75,11 @@ _CALLS = {
 # Operations whose value is multiplied by t if all their numbers are, for t > 0: linear ones, and
 # those that pick.
 _HOMOGENEOUS = frozenset(
-  """
-  abs add add_any argsort broadcast_in_dim concatenate convert_element_type copy copy_p cummax cummin
-  cumsum dynamic_slice dynamic_update_slice expand_dims gather mesh_cast neg optimization_barrier pad
-  real reduce_max reduce_min reduce_precision reduce_sum reduce_window_max reduce_window_min
-  reduce_window_sum reshape rev scatter scatter-add select_and_gather_add select_n
-  sharding_constraint slice sort split squeeze sub top_k transpose unstack
-  """.split()
+  'abs add add_any broadcast_in_dim concatenate convert_element_type copy copy_p cummax cummin '
+  'cumsum dynamic_slice dynamic_update_slice expand_dims gather neg optimization_barrier pad '
+  'reduce_max reduce_min reduce_precision reduce_sum reduce_window_max reduce_window_min '
+  'reduce_window_sum reshape rev scatter scatter-add select_n sharding_constraint slice sort '
+  'split squeeze sub top_k transpose unstack'.split(' ')
 )
 _PRODUCTS = frozenset({'mul', 'dot_general', 'conv_general_dilated', 'div'})
 _CLIPS = frozenset({'max', 'min', 'clamp'})
@@ -106,7 +105,8 @@ def evaluate(jaxpr: ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
 
 def _literal(literal: Literal) -> Value:
   value: Any = literal.val
-  return Uniform(value, float(value)) if jnp.ndim(value) == 0 else value
+  is_number = jnp.ndim(value) == 0 and not jnp.iscomplexobj(value)
+  return Uniform(value, float(value)) if is_number else value
 
 
 def _apply(equation: JaxprEqn, operands: list[Value]) -> list[Value]:
@@ -125,9 +125,12 @@ def _apply(equation: JaxprEqn, operands: list[Value]) -> list[Value]:
     if name == 'custom_jvp_call' and _is_exact(inner, operands):
       return _homogeneous(equation, operands, adds=False)  # keeps its derivative, which is faster
     return evaluate(inner, operands)
-  if name == 'cond' and not isinstance(operands[0], Held):
-    if all(_is_exact(branch, operands[1:]) for branch in equation.params['branches']):
-      return _homogeneous(equation, operands, adds=False)
+  if name == 'cond' and all(
+    _is_exact(branch, operands[1:]) for branch in equation.params['branches']
+  ):  # such as the choice between platforms
+    return _homogeneous(equation, operands, adds=False)
+  if name == 'scan':
+    return _unroll(equation, operands)
   if name == 'stop_gradient':
     return [_without_derivative(operands[0])]
   if name in _PRODUCTS:
@@ -154,29 +157,31 @@ def _is_exact(jaxpr: ClosedJaxpr, operands: list[Value]) -> bool:
 
 def _hold(equation: JaxprEqn, operands: list[Value], reason: str | None = None) -> list[Value]:
   """Returns the outputs as held values."""
-  reasons = [operand.reason for operand in operands if isinstance(operand, Held)]
+  held = [operand for operand in operands if isinstance(operand, Held)]
+  held.sort(key=lambda operand: not _is_inexact(operand.value))  # a choice is not the reason
   name = equation.primitive.name
-  reason = (reasons or [reason or _NAMES.get(name, name)])[0]
+  why = held[0].reason if held else reason or _NAMES.get(name, name)
   outputs = _bind(equation, [_without_derivative(operand) for operand in operands])
-  return [Held(output, reason) for output in outputs]
+  return [Held(output, why) for output in outputs]
 
 
 def _product(equation: JaxprEqn, operands: list[Value]) -> list[Value]:
   """Multiplies or divides; divisors are held."""
   first, second = operands
-  if equation.primitive.name == 'div' and isinstance(second, Signal):
-    second = Held(_without_derivative(second), 'a division by a value that depends on the image')
-  signals = [isinstance(operand, Signal) for operand in (first, second)]
-  if all(signals):
-    reason = 'a product of two values that depend on the image'
-    return _hold(equation, [first, second], reason)
-  if equation.primitive.name == 'div' and not signals[0]:
-    return _hold(equation, [first, second])
-  signal, factor = (first, second) if signals[0] else (second, first)
-  times = lambda part: _bind(equation, [part, factor] if signals[0] else [factor, part])[0]
+  divides = equation.primitive.name == 'div'
+  if isinstance(first, Signal) and (divides or not isinstance(second, Signal)):
+    signal, factor = first, _without_derivative(second)
+    times = lambda part: _bind(equation, [part, factor])[0]
+    held = isinstance(second, Signal | Held)
+  elif isinstance(second, Signal) and not divides and not isinstance(first, Signal):
+    signal, factor = second, _without_derivative(first)
+    times = lambda part: _bind(equation, [factor, part])[0]
+    held = isinstance(first, Held)
+  else:
+    what = 'a division by a value' if divides else 'a product of two values'
+    return _hold(equation, operands, f'{what} that depends on the image')
   constant = None if signal.constant is None else times(signal.constant)
-  exact = signal.exact and not isinstance(factor, Held)
-  return [Signal(times(signal.value), constant, exact)]
+  return [Signal(times(signal.value), constant, signal.exact and not held)]
 
 
 def _homogeneous(equation: JaxprEqn, operands: list[Value], adds: bool = True) -> list[Value]:
@@ -211,6 +216,45 @@ def _homogeneous(equation: JaxprEqn, operands: list[Value], adds: bool = True) -
     else Held(output, equation.primitive.name)
     for output, constant in zip(outputs, constants, strict=True)
   ]
+
+
+def _unroll(equation: JaxprEqn, operands: list[Value]) -> list[Value]:
+  """Returns the outputs of a loop of known length."""
+  parameters = equation.params
+  first, carries = parameters['num_consts'], parameters['num_carry']
+  fixed, state = operands[:first], operands[first : first + carries]
+  sequences, rows = operands[first + carries :], []
+  steps = range(parameters['length'])
+  for i in reversed(steps) if parameters['reverse'] else steps:
+    row = [_map(operator.itemgetter(i), sequence) for sequence in sequences]
+    outputs = evaluate(parameters['jaxpr'], [*fixed, *state, *row])
+    state, rows = outputs[:carries], [*rows, outputs[carries:]]
+  rows = rows[::-1] if parameters['reverse'] else rows
+  return [*state, *map(_stack, zip(*rows, strict=True))]
+
+
+def _map(function: Callable[[Any], jax.Array], value: Value) -> Value:
+  """Applies a linear function to every array of a value."""
+  if isinstance(value, Signal):
+    constant = None if value.constant is None else function(value.constant)
+    return Signal(function(value.value), constant, value.exact)
+  new = function(_value(value))
+  return Held(new, value.reason) if isinstance(value, Held) else new
+
+
+def _stack(values: Sequence[Value]) -> Value:
+  """Stacks values along a new first axis."""
+  arrays = jnp.stack([_value(value) for value in values])
+  for value in values:
+    if isinstance(value, Held):
+      return Held(lax.stop_gradient(arrays), value.reason)
+  if not any(isinstance(value, Signal) for value in values):
+    return arrays
+  constants = [value.constant if isinstance(value, Signal) else _value(value) for value in values]
+  if all(constant is None for constant in constants):
+    return Signal(arrays, None, exact=False)
+  zero = jnp.zeros_like(arrays[0])
+  return Signal(arrays, jnp.stack([zero if c is None else c for c in constants]), exact=False)
 
 
 def _clip(equation: JaxprEqn, operands: list[Value]) -> list[Value]:
