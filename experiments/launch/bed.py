@@ -181,9 +181,9 @@ class Bed:
   def cut(self) -> None:
     """Ends every connection to the workers; what runs there is not told."""
     for process in _processes():
-      if self._sshd and process.parent in self._listeners():
-        _kill(process.id)
-      elif not self._sshd and str(HERE / 'link.py') in process.words and self._owns(process):
+      if (self._sshd and process.parent in self._listeners()) or (
+        not self._sshd and str(HERE / 'link.py') in process.words and self._owns(process)
+      ):
         _kill(process.id)
 
   def on_worker(self) -> list[str]:

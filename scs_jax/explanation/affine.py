@@ -75,11 +75,47 @@ _CALLS = {
 # Operations whose value is multiplied by t if all their numbers are, for t > 0: linear ones, and
 # those that pick.
 _HOMOGENEOUS = frozenset(
-  'abs add add_any broadcast_in_dim concatenate convert_element_type copy copy_p cummax cummin '
-  'cumsum dynamic_slice dynamic_update_slice expand_dims gather neg optimization_barrier pad '
-  'reduce_max reduce_min reduce_precision reduce_sum reduce_window_max reduce_window_min '
-  'reduce_window_sum reshape rev scatter scatter-add select_n sharding_constraint slice sort '
-  'split squeeze sub top_k transpose unstack'.split(' ')
+  [
+    'abs',
+    'add',
+    'add_any',
+    'broadcast_in_dim',
+    'concatenate',
+    'convert_element_type',
+    'copy',
+    'copy_p',
+    'cummax',
+    'cummin',
+    'cumsum',
+    'dynamic_slice',
+    'dynamic_update_slice',
+    'expand_dims',
+    'gather',
+    'neg',
+    'optimization_barrier',
+    'pad',
+    'reduce_max',
+    'reduce_min',
+    'reduce_precision',
+    'reduce_sum',
+    'reduce_window_max',
+    'reduce_window_min',
+    'reduce_window_sum',
+    'reshape',
+    'rev',
+    'scatter',
+    'scatter-add',
+    'select_n',
+    'sharding_constraint',
+    'slice',
+    'sort',
+    'split',
+    'squeeze',
+    'sub',
+    'top_k',
+    'transpose',
+    'unstack',
+  ]
 )
 _PRODUCTS = frozenset({'mul', 'dot_general', 'conv_general_dilated', 'div'})
 _CLIPS = frozenset({'max', 'min', 'clamp'})

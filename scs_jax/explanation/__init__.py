@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from scs_jax import affine
 from scs_jax.errors import ArgumentError, UserError
+from scs_jax.explanation import affine
 
 TOLERANCE = 1e-4  # largest accepted error of completeness, relative to the largest logit
 
