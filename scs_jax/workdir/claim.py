@@ -57,8 +57,8 @@ def claim(
 
     def begin() -> None:
       check = functools.partial(_check, path, config, may_change, defaults)
-      check()  # before the lock is made, so that nothing is left in a folder of somebody else
       try:
+        check()  # before the lock is made, so that nothing is left in a folder of somebody else
         path.mkdir(parents=True, exist_ok=True)
         lock = path / _LOCK
         held.enter_context(lease.hold(lock) if storage.is_bucket(path) else _locked(lock))

@@ -208,4 +208,4 @@ def reason(error: BaseException) -> str:
 
 def _names(directory: epath.Path) -> set[str]:
   """Returns the names in `directory`; none if it is absent, like an empty folder of a bucket."""
-  return {path.name for path in directory.iterdir()} if directory.exists() else set()
+  return {path.name for path in directory.iterdir()} if directory.is_dir() else set()
