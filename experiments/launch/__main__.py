@@ -1,11 +1,11 @@
 """Tries what may happen to a launch, on real parts.
 
-python -m experiments.launch                            every scenario, three times
-python -m experiments.launch --only=ssh_is_lost         one of them
-python -m experiments.launch --nosshd                   without OpenSSH's server, which is used if it is there
+python -m experiments.launch                       every scenario, three times
+python -m experiments.launch --only=ssh_is_lost    one of them
+python -m experiments.launch --gcloud              with the real gcloud, and a server as its API
+python -m experiments.launch --nosshd              without OpenSSH's server
 
-Adds a line for each scenario to results.jsonl and writes the table of the README from it. All scenarios
-take about 25 minutes on two idle cores.
+Adds a line for each scenario to results.jsonl and writes the table of the README from it.
 """
 
 import pathlib
