@@ -85,8 +85,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
   do_POST = do_PATCH = do_DELETE = do_GET
 
-  def log_message(self, *_: object) -> None:  # what http.server says of each request
-    pass
+  def log_request(self, code: int | str = '-', size: int | str = '-') -> None:
+    pass  # it would be printed
 
 
 def main() -> None:
