@@ -350,7 +350,7 @@ def test_a_step_moves_parameters_and_never_images(quick_compilation, layout):
     config.mesh.update(data=1, fsdp=-1)
   images = np.zeros((16, 32, 32, 3), np.uint8)
   examples = data.Examples(images, np.arange(16, dtype=np.int32) % 8, num_classes=8)
-  experiment = Experiment(config, train_set=examples, eval_set=examples)
+  experiment = Experiment(config, train=examples, test=examples)
   mesh = experiment.mesh()
   rows = sharding.to_global(mesh, next(experiment.train_batches()))
   shapes = experiment.abstract_state(mesh)

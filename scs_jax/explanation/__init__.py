@@ -11,8 +11,8 @@ from flax import nnx
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr
 
-from scs_jax import affine
 from scs_jax.errors import ArgumentError, UserError
+from scs_jax.explanation import affine
 
 TOLERANCE = 1e-4  # largest accepted error of completeness, relative to the largest logit
 
