@@ -1,12 +1,15 @@
 """Exact explanations: how much each pixel contributes to a logit."""
 
 import functools
+import operator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr
 
 from scs_jax.errors import ArgumentError, UserError
 from scs_jax.explanation import affine
@@ -119,7 +122,7 @@ def explain(
     )
   with jax.default_matmul_precision('highest'):
     explanation = _explain(*nnx.split(model), x, wanted)
-  if not isinstance(explanation.logits, jax.core.Tracer):
+  if not isinstance(explanation.logits, Tracer):
     _check(explanation, x, wanted)
   return explanation
 
@@ -146,21 +149,7 @@ def _as_classes(classes: Any) -> jax.Array | None:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _explain(graph: Any, state: Any, images: jax.Array, classes: jax.Array | None) -> Explanation:
-  try:
-    jaxpr, shapes = jax.make_jaxpr(functools.partial(_logits, graph), return_shape=True)(
-      state, images
-    )
-  except (TypeError, ValueError) as error:
-    reason = str(error).splitlines()[0]
-    raise ArgumentError(
-      f'the model does not take images of shape {images.shape}: {reason}'
-    ) from error
-  if getattr(shapes, 'shape', ())[:-1] != images.shape[:1]:
-    raise ArgumentError(
-      f'the model must return logits [batch, num_classes] for {images.shape[0]} images, got '
-      f'{jax.tree.map(lambda leaf: leaf.shape, shapes)}'
-    )
-  weights = jax.tree.leaves(state)
+  jaxpr, weights = _trace(graph, state, images), jax.tree.leaves(state)
 
   def explained(images):
     (logits,) = affine.evaluate(jaxpr, [*weights, affine.Signal(images)])
@@ -182,22 +171,52 @@ def _explain(graph: Any, state: Any, images: jax.Array, classes: jax.Array | Non
   return explanation._replace(contributions=images * gradient)
 
 
-def _logits(graph: Any, state: Any, images: jax.Array) -> jax.Array:
-  """Runs the model, in float32 at least, and refuses what makes its images depend on each other."""
-  model = nnx.merge(graph, state)
-  for _, module in nnx.iter_modules(model):
-    dtype = getattr(module, 'dtype', None)
-    if dtype is not None and jnp.finfo(dtype).bits < 32:
-      module.dtype = jnp.float32
-  before = jax.tree.leaves(nnx.state(model, nnx.BatchStat, nnx.RngCount))
-  logits = model(images)
-  after = jax.tree.leaves(nnx.state(model, nnx.BatchStat, nnx.RngCount))
-  if any(old is not new for old, new in zip(before, after, strict=True)):
+def _trace(graph: Any, state: Any, images: jax.Array) -> ClosedJaxpr:
+  """Returns the jaxpr of the model, a function of its state and the images, in float32 at least."""
+  drew = False
+
+  def network(state, images):
+    nonlocal drew
+    model = nnx.merge(graph, state)
+    modules: list[Any] = [module for _, module in nnx.iter_modules(model)]
+    for module in modules:
+      if _is_narrow(getattr(module, 'dtype', None)):
+        module.dtype = jnp.float32
+    variables = lambda kind: jax.tree.leaves(nnx.state(model, kind))
+    changes = lambda before, kind: any(map(operator.is_not, before, variables(kind)))
+    statistics, counts = variables(nnx.BatchStat), variables(nnx.RngCount)
+    logits = model(images)
+    drew = changes(counts, nnx.RngCount)
+    if changes(statistics, nnx.BatchStat):
+      raise UserError(
+        'the model cannot be explained in training mode, because BatchNorm lets the images of a '
+        'batch depend on each other; call model.eval() first'
+      )
+    return logits
+
+  try:
+    jaxpr, shapes = jax.make_jaxpr(network, return_shape=True)(state, images)
+  except (TypeError, ValueError) as error:
+    reason = str(error).splitlines()[0]
+    raise ArgumentError(
+      f'the model does not take images of shape {images.shape}: {reason}'
+    ) from error
+  if drew and 'random_bits' in affine.operations(jaxpr):
     raise UserError(
-      'the model cannot be explained in training mode: it updates batch statistics or draws random '
-      'numbers, so that a logit does not depend on its image alone; call model.eval() first'
+      'the model cannot be explained in training mode, because it draws random numbers; call '
+      'model.eval() first'
     )
-  return logits
+  if getattr(shapes, 'shape', ())[:-1] != images.shape[:1]:
+    raise ArgumentError(
+      f'the model must return logits [batch, num_classes] for {images.shape[0]} images, got '
+      f'{jax.tree.map(lambda leaf: leaf.shape, shapes)}'
+    )
+  return jaxpr
+
+
+def _is_narrow(dtype: Any) -> bool:
+  is_float = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+  return is_float and jnp.finfo(dtype).bits < 32
 
 
 def _check(explanation: Explanation, images: jax.Array, classes: jax.Array | None) -> None:
@@ -211,8 +230,11 @@ def _check(explanation: Explanation, images: jax.Array, classes: jax.Array | Non
       raise ArgumentError(f'{what} must be finite; image {finite.argmin()} has NaN or infinity')
   error = np.asarray(explanation.error)
   if not (error <= TOLERANCE).all():
+    i = error.argmax()
+    size = np.abs(explanation.contributions[i]).sum()
     raise UserError(
-      f'the model cannot be explained: contributions and constant miss the logit of image '
-      f'{error.argmax()} by {error.max():.2g} of its largest logit; more than {TOLERANCE:g} is no '
-      'rounding of float32'
+      f'the model cannot be explained: contributions and constant miss the logit of image {i} by '
+      f'{error[i]:.2g} of its largest logit; {TOLERANCE:g} is allowed. Do the images of a batch '
+      'depend on each other, does the model round to less than float32, or do its '
+      f'contributions, whose magnitudes add up to {size:.3g}, cancel?'
     )

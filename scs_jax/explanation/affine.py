@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, subjaxprs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,51 +72,22 @@ _CALLS = {
   'custom_jvp_call': 'call_jaxpr',
   'custom_vjp_call': 'call_jaxpr',
 }
-# Operations whose value is multiplied by t if all their numbers are, for t > 0: linear ones, and
-# those that pick.
-_HOMOGENEOUS = frozenset(
-  [
-    'abs',
-    'add',
-    'add_any',
-    'broadcast_in_dim',
-    'concatenate',
-    'convert_element_type',
-    'copy',
-    'copy_p',
-    'cummax',
-    'cummin',
-    'cumsum',
-    'dynamic_slice',
-    'dynamic_update_slice',
-    'expand_dims',
-    'gather',
-    'neg',
-    'optimization_barrier',
-    'pad',
-    'reduce_max',
-    'reduce_min',
-    'reduce_precision',
-    'reduce_sum',
-    'reduce_window_max',
-    'reduce_window_min',
-    'reduce_window_sum',
-    'reshape',
-    'rev',
-    'scatter',
-    'scatter-add',
-    'select_n',
-    'sharding_constraint',
-    'slice',
-    'sort',
-    'split',
-    'squeeze',
-    'sub',
-    'top_k',
-    'transpose',
-    'unstack',
-  ]
-)
+# Operations that are linear in all their numbers together, and those that pick among them. The
+# formatter would give each name a line.
+# fmt: off
+_LINEAR = frozenset((
+  'add', 'add_any', 'broadcast_in_dim', 'complex', 'concatenate', 'conj', 'convert_element_type',
+  'copy', 'cumsum', 'device_put', 'dynamic_slice', 'dynamic_update_slice', 'expand_dims', 'fft',
+  'gather', 'imag', 'name', 'neg', 'optimization_barrier', 'pad', 'real', 'reduce_precision',
+  'reduce_sum', 'reduce_window_sum', 'reshape', 'rev', 'scatter', 'scatter-add', 'scatter-sub',
+  'sharding_constraint', 'slice', 'split', 'squeeze', 'stack', 'sub', 'tile', 'transpose',
+  'unstack',
+))
+_PICKS = frozenset((
+  'abs', 'cummax', 'cummin', 'reduce_max', 'reduce_min', 'reduce_window_max', 'reduce_window_min',
+  'select_n', 'sort', 'top_k',
+))
+# fmt: on
 _PRODUCTS = frozenset({'mul', 'dot_general', 'conv_general_dilated', 'div'})
 _CLIPS = frozenset({'max', 'min', 'clamp'})
 _COPIES = frozenset({'broadcast_in_dim', 'convert_element_type', 'reshape', 'squeeze', 'copy'})
@@ -137,6 +108,16 @@ def evaluate(jaxpr: ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
     outputs = _apply(equation, [read(v) for v in equation.invars])
     known.update(zip(equation.outvars, outputs, strict=True))
   return [read(v) for v in jaxpr.jaxpr.outvars]
+
+
+def operations(jaxpr: ClosedJaxpr) -> set[str]:
+  """Returns the names of all operations of a jaxpr, those of inner jaxprs included."""
+  found, waiting = set(), [jaxpr.jaxpr]
+  while waiting:
+    inner = waiting.pop()
+    found |= {equation.primitive.name for equation in inner.eqns}
+    waiting += subjaxprs(inner)
+  return found
 
 
 def _literal(literal: Literal) -> Value:
@@ -167,13 +148,13 @@ def _apply(equation: JaxprEqn, operands: list[Value]) -> list[Value]:
     return _homogeneous(equation, operands, adds=False)
   if name == 'scan':
     return _unroll(equation, operands)
-  if name == 'stop_gradient':
-    return [_without_derivative(operands[0])]
+  if name == 'stop_gradient':  # the value counts, whatever JAX would derive
+    return [dataclasses.replace(operands[0], exact=False)]
   if name in _PRODUCTS:
     return _product(equation, operands)
   if name in _CLIPS and sum(isinstance(operand, Signal) for operand in operands) == 1:
     return _clip(equation, operands)
-  if name in _HOMOGENEOUS or name in _CLIPS:
+  if name in _LINEAR | _PICKS | _CLIPS:
     return _homogeneous(equation, operands)
   return _hold(equation, operands)
 
@@ -214,8 +195,10 @@ def _product(equation: JaxprEqn, operands: list[Value]) -> list[Value]:
     times = lambda part: _bind(equation, [factor, part])[0]
     held = isinstance(first, Held)
   else:
-    what = 'a division by a value' if divides else 'a product of two values'
-    return _hold(equation, operands, f'{what} that depends on the image')
+    what = (
+      'a division by a value that depends' if divides else 'a product of two values that depend'
+    )
+    return _hold(equation, operands, f'{what} on the image')
   constant = None if signal.constant is None else times(signal.constant)
   return [Signal(times(signal.value), constant, signal.exact and not held)]
 
