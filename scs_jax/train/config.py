@@ -155,7 +155,7 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
   config = default(name)
   try:
     _check_keys(values, config)
-    config.update(_with_tuples(values))
+    config.update(models.with_tuples(values))
   except (ArgumentError, KeyError, TypeError) as error:
     raise ArgumentError(f'{wrong}: {error}') from error
   return config
@@ -208,10 +208,3 @@ def _model_defaults(name: str) -> ConfigDict:
 
 
 _TYPES = {'stack': tuple, 'kernel_q': float, 'scale_init': float}
-
-
-def _with_tuples(value: Any) -> Any:
-  """Returns JSON with its lists as tuples, which is what configs have."""
-  if isinstance(value, dict):
-    return {key: _with_tuples(item) for key, item in value.items()}
-  return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
