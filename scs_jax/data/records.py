@@ -202,7 +202,9 @@ class _TrainExample(_HostRows):
 
   def __call__(self, number: int) -> dict[str, Any]:
     (epoch,), (index,) = self.order.locate(np.array([self.position(number)]))
-    rng = np.random.default_rng((self.seed, int(epoch), int(index)))
+    # The upper half of a seed comes last: otherwise it could be taken for an epoch.
+    words = (self.seed % 2**32, int(epoch), int(index), self.seed >> 32)
+    rng = np.random.default_rng(words)
     image, label = self.records.read(int(index), rng)
     return {'image': image, 'label': np.int32(label), 'epoch': epoch, 'index': index}
 

@@ -69,7 +69,9 @@ def _from_json(path: str) -> Config:
 def _module(given: str, path: str) -> types.ModuleType:
   """Runs a Python file."""
   if os.path.isdir(path):
-    raise ArgumentError(f'--config={given} is a folder: name its config.json, or a file of configs/')
+    raise ArgumentError(
+      f'--config={given} is a folder: name its config.json, or a file of configs/'
+    )
   if not os.path.exists(path):
     raise ArgumentError(f'--config={given} cannot be read: {_absent(path)}')
   name = f'config_{pathlib.Path(path).stem}'

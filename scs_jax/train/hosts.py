@@ -66,9 +66,8 @@ def _join_at(address: str, count: int, index: int) -> None:
     raise ArgumentError(
       f'JAX_COORDINATOR_ADDRESS={address!r} must be HOST:PORT of process 0, such as 10.0.0.1:1234'
     )
-  wrong = (
-    f'JAX_COORDINATOR_ADDRESS={address} does not answer process {index} of {count}'
-    + (': it must be an address of this machine' if index == 0 else '; start process 0 first')
+  wrong = f'JAX_COORDINATOR_ADDRESS={address} does not answer process {index} of {count}' + (
+    ': it must be an address of this machine' if index == 0 else '; start process 0 first'
   )
   others = f'process {index} waits for the other {count - 1} at {address}'
   reach = lambda: _reach(host.strip('[]'), int(port), wrong)

@@ -11,6 +11,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from scs_jax.errors import UserError
+from scs_jax.train import agreement
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.steps import Batch, State
 from scs_jax.train.stopping import StopRequest
@@ -39,6 +40,7 @@ class Resources:
     log: metrics.jsonl, TensorBoard events and the terminal.
     rate: counts training images per second.
     begun: the step that was restored last.
+    compared: whether the copies of the parameters were found equal.
   """
 
   experiment: Experiment
@@ -53,6 +55,7 @@ class Resources:
   log: MetricLog
   rate: Rate
   begun: int
+  compared: bool = False
 
   def restore(self) -> tuple[int, State]:
     """Returns the step and the state of the newest good checkpoint, or the first ones."""
@@ -97,7 +100,11 @@ class Resources:
 
     Raises:
       SaveError: this save or the one before failed, and the config says to stop then.
+      DivergedError: at the first save, devices hold different parameters.
     """
+    if not self.compared:
+      agreement.check_replicas(step, state)
+      self.compared = True
     check_present(self.path)
     extra = {'iterator': self.batches.state(), 'metrics': values}
     for _ in range(2):  # the first try may only report that the save before it failed
@@ -118,6 +125,7 @@ def opened(
   Yields:
     The resources, the state to continue from, and the metrics saved with it (empty at the start).
   """
+  agreement.check_hosts(experiment, path, 'train')
   config, mesh = experiment.config, experiment.mesh()
   batches = experiment.train_batches()
   # Before the claim, because a config that cannot work must not claim a workdir.

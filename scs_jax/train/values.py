@@ -181,7 +181,9 @@ def pair(**ends: Any) -> Kind:
   """Two numbers in a `Range`, the smaller first."""
   two = items(number(**ends))
   words = f'two numbers (smallest, largest), {two.range}'
-  problem = lambda value: '' if len(value) == 2 and not two.check(value) and value[0] <= value[1] else words
+  problem = lambda value: (
+    '' if len(value) == 2 and not two.check(value) and value[0] <= value[1] else words
+  )
   return dataclasses.replace(two, what=words, problem=problem, range=words)
 
 
