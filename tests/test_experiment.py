@@ -15,8 +15,8 @@ from test_train import assert_equal, small_config
 import scs_jax
 from scs_jax import data, train
 from scs_jax.errors import ArgumentError
-from scs_jax.train import Experiment, optim, sharding
-from scs_jax.train.config import default, from_dict, get_config, to_json
+from scs_jax.train import Experiment, config_file, optim, sharding
+from scs_jax.train.config import default, from_dict, to_json
 
 SIZES = {'input_shape': (8, 8, 3), 'num_classes': 4}
 
@@ -235,7 +235,7 @@ def test_a_workdir_says_by_itself_what_it_holds(tmp_path, monkeypatch):
 def test_a_workdir_of_0_1_0_loads_and_resumes(quick_compilation, version_0_1_0, capsys):
   assert not (version_0_1_0 / 'model.json').exists()
   model = scs_jax.load(version_0_1_0)
-  experiment = Experiment(get_config(f'{version_0_1_0}/config.json'))
+  experiment = Experiment(config_file.load(f'{version_0_1_0}/config.json'))
   evaluated = train.evaluate(experiment, version_0_1_0)
   values = train.run(experiment, version_0_1_0)
   assert evaluated == {'step': experiment.total_steps, **values}
