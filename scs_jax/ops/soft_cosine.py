@@ -97,5 +97,6 @@ def soft_cosine_similarity(
   s_norm, k_norm = (safe_sqrt(jnp.square(v).sum(axis)) for v, axis in ((s, -1), (k, 0)))
   k = quotient(k, lax.expand_dims(k_norm + q_k, (0,)))
   dot = jnp.einsum('...gr,rgo->...go', s, k.reshape(rank, groups, -1), precision=precision)
-  c = cosine(dot.reshape(*dot.shape[:-2], out), s_norm, q)
+  dot = dot.reshape(*dot.shape[:-2], out)
+  c = cosine(dot, s_norm, lax.expand_dims(q, range(dot.ndim - q.ndim)))
   return sharpen(c, p).astype(x.dtype)

@@ -1,0 +1,61 @@
+"""Squares of values whose squares do not fit in their dtype.
+
+Only values between 1e-19 and 1e19 have a square in float32. Sums of squares are therefore taken
+twice, of values multiplied by a large and by a small power of two (Blue, 1978: A Portable Fortran
+Program to Find the Euclidean Norm of a Vector). One of the two is right. Multiplying by a power of
+two is exact, so it equals the plain sum to the last bit wherever that is right.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Sums = tuple[jax.Array, jax.Array]  # of the squares of enlarged and of reduced values
+
+
+def sum_of_squares(x: jax.Array, total: Callable[[jax.Array], jax.Array]) -> Sums:
+  """Returns the sums of the squares of `x`, for `root` and `in_units_of`; `total` adds them up."""
+  enlarged, reduced = (total(jnp.square(x * factor)) for factor in _factors(x.dtype))
+  return enlarged, reduced
+
+
+def root(sums: Sums) -> jax.Array:
+  """Returns the square root of the sum: the norm of the values."""
+  enlarge, reduce = _factors(sums[0].dtype)
+  return _right_one(sums, jnp.sqrt(sums[0]) / enlarge, jnp.sqrt(sums[1]) / reduce)
+
+
+def in_units_of(unit: jax.Array, sums: Sums) -> jax.Array:
+  """Returns the sum divided by `unit ** 2`; `unit` is a power of two."""
+  factors = (1 / (unit * factor) for factor in _factors(unit.dtype))
+  return _right_one(sums, *(s * factor * factor for s, factor in zip(sums, factors, strict=True)))
+
+
+def power_of_two(x: jax.Array, axes: Sequence[int]) -> jax.Array:
+  """Returns a power of two near the largest magnitude of `x` along `axes`, which it keeps.
+
+  Dividing by it and multiplying by it are exact. It is 1 where all values are 0 or one of them is
+  not finite. Derivatives treat it as a constant.
+
+  Args:
+    x: floating.
+    axes: dimensions that share one power.
+  """
+  limits = jnp.finfo(x.dtype)
+  largest = jnp.abs(lax.stop_gradient(x)).max(tuple(axes), keepdims=True)
+  nearest = lax.reduce_precision(largest, exponent_bits=limits.nexp, mantissa_bits=0)
+  # In float32 from 2^-96 to 2^96: far enough for all squares, and inverses are in range too.
+  most = 2.0 ** (limits.maxexp * 3 // 4)
+  return jnp.where((largest > 0) & (largest < jnp.inf), jnp.clip(nearest, 1 / most, most), 1)
+
+
+def _factors(dtype: jnp.dtype) -> tuple[float, float]:
+  """In float32 2^48 and 2^-40: the sums are right for norms below 2^15 and above 2^-6."""
+  exponents = jnp.finfo(dtype).maxexp
+  return 2.0 ** (exponents * 3 // 8), 2.0 ** -(exponents * 5 // 16)
+
+
+def _right_one(sums: Sums, of_enlarged: jax.Array, of_reduced: jax.Array) -> jax.Array:
+  return jnp.where(sums[0] < jnp.inf, of_enlarged, of_reduced)
