@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from scs_jax.ops.derivatives import safe_sqrt
+
 Sums = tuple[jax.Array, jax.Array]  # of the squares of enlarged and of reduced values
 
 
@@ -49,6 +51,13 @@ def power_of_two(x: jax.Array, axes: Sequence[int]) -> jax.Array:
   # In float32 from 2^-96 to 2^96: far enough for all squares, and inverses are in range too.
   most = 2.0 ** (limits.maxexp * 3 // 4)
   return jnp.where((largest > 0) & (largest < jnp.inf), jnp.clip(nearest, 1 / most, most), 1)
+
+
+def norm(x: jax.Array, axis: int) -> jax.Array:
+  """Returns the Euclidean norm along `axis`, right also where squares are not in range."""
+  unit = power_of_two(x, (axis,))
+  squares = jnp.square(x * (1 / unit)).sum(axis)
+  return safe_sqrt(squares) * unit.reshape(squares.shape)
 
 
 def _factors(dtype: jnp.dtype) -> tuple[float, float]:

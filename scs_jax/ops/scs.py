@@ -10,7 +10,13 @@ from jax import lax
 from scs_jax.errors import check_known
 from scs_jax.ops import arguments, centering, reference, windows
 from scs_jax.ops.correlation import correlate
-from scs_jax.ops.derivatives import bounded, differentiated_at, quotient, safe_sqrt
+from scs_jax.ops.derivatives import (
+  bounded,
+  differentiated_at,
+  limit_slope,
+  quotient,
+  safe_sqrt,
+)
 from scs_jax.ops.scaling import power_of_two
 from scs_jax.ops.sharpening import sharpen, unsharpen
 
@@ -52,8 +58,8 @@ def sharpened_cosine_similarity(
 
   Norms, ratio and power are computed in float32, or in float64 if an input is float64. The result
   is cast to the dtype of `x`. If `x` and `kernel` are narrower than float32, derivatives are
-  evaluated at the rounded output. Norms should lie between 1e-18 and 1e18, because their squares
-  must fit in float32.
+  evaluated at the rounded output. Norms may have any size that their dtype holds, but values of an
+  image that are less than 1e-18 of its largest count as 0.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
@@ -178,10 +184,11 @@ def _similarity(
     return sharpen(c, p).astype(x.dtype)
 
   if fixed_p is not None:
-    return finish(dot, s_norm, k_length, q, fixed_p)
+    finish = functools.partial(finish, p=fixed_p)
+    return limit_slope(finish, common)(dot, s_norm, k_length, q)
   if not exact:
     finish = differentiated_at(finish, _recovered_from_output)
-  return finish(dot, s_norm, k_length, q, power)
+  return limit_slope(finish, common)(dot, s_norm, k_length, q, power)
 
 
 def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
