@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from scs_jax.layers import parameters
 from scs_jax.ops import abs_max_pool
-from scs_jax.ops.arguments import Padding, is_integer
+from scs_jax.ops.arguments import Padding
 
 
 class SharpenedCosineSimilarity(linen.Module):
@@ -79,7 +79,7 @@ class SharpenedCosineSimilarity(linen.Module):
   @linen.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[*batch, *spatial', features]` for `x: [*batch, *spatial, in]`."""
-    size = (self.kernel_size,) if is_integer(self.kernel_size) else tuple(self.kernel_size)
+    size = parameters.kernel_sizes(self.kernel_size)
     groups, scale_init = self.feature_group_count, self.scale_init
     shape = parameters.kernel_shape(
       size, x.shape[-1], self.features, groups, self.share_kernels, self.center

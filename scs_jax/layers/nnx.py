@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from scs_jax.errors import check_known
 from scs_jax.layers import parameters
 from scs_jax.ops import abs_max_pool
-from scs_jax.ops.arguments import Padding, is_integer
+from scs_jax.ops.arguments import Padding
 
 DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()  # Kernels of norm 1, as in flax.nnx.Conv.
 
@@ -101,7 +101,7 @@ class SharpenedCosineSimilarity(nnx.Module):
     Raises:
       ArgumentError: a ValueError that names the argument, its value and the remedy.
     """
-    self.kernel_size = (kernel_size,) if is_integer(kernel_size) else tuple(kernel_size)
+    self.kernel_size = parameters.kernel_sizes(kernel_size)
     shape = parameters.kernel_shape(
       self.kernel_size, in_features, out_features, feature_group_count, share_kernels, center
     )
@@ -118,9 +118,14 @@ class SharpenedCosineSimilarity(nnx.Module):
         setattr(self, name, nnx.Param(value))
     if scale_init is not None:
       self.scale = nnx.Param(parameters.initial_scale(scale_init, param_dtype))
-    self.in_features, self.out_features = in_features, out_features
-    self.strides, self.padding, self.kernel_dilation = strides, padding, kernel_dilation
-    self.feature_group_count, self.share_kernels = feature_group_count, share_kernels
+    # Attributes are compared and hashed, so they are plain numbers and tuples.
+    self.in_features, self.out_features = int(in_features), int(out_features)
+    self.strides, self.kernel_dilation = (
+      parameters.plain(strides),
+      parameters.plain(kernel_dilation),
+    )
+    self.padding = parameters.plain(padding)
+    self.feature_group_count, self.share_kernels = int(feature_group_count), share_kernels
     self.p_mode, self.q_mode = p_mode, q_mode
     self.kernel_q, self.center = kernel_q, center
     self.output, self.scale_init = output, scale_init
@@ -186,7 +191,8 @@ class AbsMaxPool(nnx.Module):
     strides: int | Sequence[int] | None = None,
     padding: Padding = 'VALID',
   ):
-    self.window_shape, self.strides, self.padding = window_shape, strides, padding
+    self.window_shape, self.strides = parameters.plain(window_shape), parameters.plain(strides)
+    self.padding = parameters.plain(padding)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[*batch, *spatial', features]` for `x: [*batch, *spatial, features]`."""

@@ -132,6 +132,25 @@ def raw_shape(mode: str, kernels: int) -> tuple[int, ...]:
   return (kernels,) if mode == 'per_kernel' else ()
 
 
+def kernel_sizes(kernel_size: int | Sequence[int]) -> tuple[int, ...]:
+  """Returns one size for each spatial dimension; an integer means one dimension.
+
+  Raises:
+    ArgumentError: they are not integers of at least 1.
+  """
+  sizes = tuple(kernel_size) if np.iterable(kernel_size) else (kernel_size,)
+  return per_dimension('kernel_size', sizes, len(sizes))
+
+
+def plain(value: Any) -> Any:
+  """Returns integers of NumPy as those of Python, and sequences of them as tuples."""
+  if is_integer(value):
+    return int(value)
+  if isinstance(value, Sequence) and not isinstance(value, str):
+    return tuple(map(plain, value))
+  return value
+
+
 def kernel_shape(
   kernel_size: tuple[int, ...],
   in_features: int,
@@ -146,13 +165,13 @@ def kernel_shape(
     ArgumentError: if the groups do not divide the features, if a size is not positive, or if a
       centred patch would have only one value.
   """
-  kernel_size = per_dimension('kernel_size', kernel_size, len(kernel_size))
-  sizes = {'feature_group_count': groups, 'in_features': in_features, 'out_features': out_features}
-  for name, size in sizes.items():
-    if not is_integer(size) or size < 1:
-      raise ArgumentError(f'{name} must be an integer of at least 1, got {size!r}')
-    if size % groups:
-      raise ArgumentError(f'feature_group_count {groups} does not divide {name} {size}')
+  for name, features in (('in_features', in_features), ('out_features', out_features)):
+    if not is_integer(features):
+      raise ArgumentError(f'{name} must be an integer, got {features!r}')
+    if features < 1:
+      raise ArgumentError(f'{name} must be at least 1, got {features}')
+    if not is_integer(groups) or groups < 1 or features % groups:
+      raise ArgumentError(f'feature_group_count {groups!r} does not divide {name} {features}')
   kernels = out_features // (groups if share_kernels else 1)
   shape = (*kernel_size, int(in_features // groups), int(kernels))
   if center:
