@@ -67,6 +67,8 @@ def centered_patches(
     high, low = _sum_of_two(base, (first - base + lift).mean(spatial, keepdims=True))
     mean = (first - high) - low + lift  # of each pixel, without that of the image
     unit = power_of_two(jnp.abs(mean) + root(sums), spatial)
+    if x.dtype == jnp.float16:  # Enlarged images would have gradients that are out of range.
+      unit = jnp.maximum(unit, 1)
     inverse = 1 / unit
     s = ((s - spread(high)) - spread(low)) * spread(inverse)
     squares = in_units_of(unit, sums) - features * jnp.square(lift * inverse)

@@ -114,7 +114,7 @@ def limit_slope(function: Callable[..., jax.Array], dtype: jnp.dtype) -> Callabl
     (first, *others), (along_first, *along_others) = primals, tangents
     y, slope = jax.jvp(lambda first: function(first, *others), (first,), (jnp.ones_like(first),))
     change = jax.jvp(lambda *others: function(first, *others), others, along_others)[1]
-    slope = jnp.clip(slope, -1024, 1024).astype(first.dtype)
+    slope = jnp.clip(slope.astype(first.dtype), -1024, 1024)
     return y, (slope * along_first + change.astype(first.dtype)).astype(y.dtype)
 
   wrapped.defjvp(rule)

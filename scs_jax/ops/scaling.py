@@ -61,9 +61,9 @@ def norm(x: jax.Array, axis: int) -> jax.Array:
 
 
 def _factors(dtype: jnp.dtype) -> tuple[float, float]:
-  """In float32 2^48 and 2^-40: the sums are right for norms below 2^15 and above 2^-6."""
+  """In float32 2^48 and 2^-60: the sums are right for norms from 2^-100 to 2^16, and to 2^124."""
   exponents = jnp.finfo(dtype).maxexp
-  return 2.0 ** (exponents * 3 // 8), 2.0 ** -(exponents * 5 // 16)
+  return 2.0 ** (exponents * 3 // 8), 2.0 ** -(exponents * 15 // 32)
 
 
 def _right_one(sums: Sums, of_enlarged: jax.Array, of_reduced: jax.Array) -> jax.Array:

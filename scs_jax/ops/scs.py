@@ -185,10 +185,10 @@ def _similarity(
 
   if fixed_p is not None:
     finish = functools.partial(finish, p=fixed_p)
-    return limit_slope(finish, common)(dot, s_norm, k_length, q)
-  if not exact:
+  elif not exact:
     finish = differentiated_at(finish, _recovered_from_output)
-  return limit_slope(finish, common)(dot, s_norm, k_length, q, power)
+  values = (dot, s_norm, k_length, q) if fixed_p else (dot, s_norm, k_length, q, power)
+  return limit_slope(finish, common)(*values)
 
 
 def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
