@@ -49,8 +49,8 @@ def test_centred_it_is_blind_to_the_offset():
   x = jax.random.normal(jax.random.key(0), (1, 5, 5, 3))
   kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
   y = scs_jax.b_cos(x, kernel, 1.0, center=True, padding='VALID')
-  unit = kernel - kernel.mean((0, 1, 2))
-  unit = unit / jnp.sqrt(jnp.square(unit).sum((0, 1, 2)))
+  unit = kernel - kernel.mean((0, 1, 2), keepdims=True)
+  unit = unit / jnp.sqrt(jnp.square(unit).sum((0, 1, 2), keepdims=True))
   expected = jax.lax.conv_general_dilated(
     x, unit, (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision='highest'
   )

@@ -397,34 +397,35 @@ def test_sizes_may_be_of_numpy():
 
 
 def test_partitioned_initializers():
-  ours = nnx.SharpenedCosineSimilarity(
-    4,
-    8,
-    (3, 3),
-    kernel_init=flax_nnx.with_partitioning(
-      flax_nnx.initializers.normal(), (None, None, None, 'fsdp')
-    ),
-    p_init=flax_nnx.with_partitioning(between_1_and_3, ('fsdp',)),
-    q_init=flax_nnx.with_partitioning(between_1_and_3, ('fsdp',)),
-    q_mode='per_kernel',
-    rngs=flax_nnx.Rngs(0),
-  )
-  for parameter in (ours.kernel, ours.raw_p, ours.raw_q):
-    names = parameter.get_metadata().get('out_sharding', parameter.get_metadata().get('sharding'))
-    assert names[-1] == 'fsdp'
-  assert ours.p.min() >= 1
-  theirs = linen.SharpenedCosineSimilarity(
-    8,
-    (3, 3),
-    kernel_init=flax_linen.with_partitioning(
-      flax_linen.initializers.normal(), (None,) * 3 + ('fsdp',)
-    ),
-    p_init=flax_linen.with_partitioning(between_1_and_3, ('fsdp',)),
-  )
-  variables = theirs.init(jax.random.key(0), IMAGES)
-  assert flax_linen.get_partition_spec(variables)['params']['raw_p'] == ('fsdp',)
-  assert theirs.apply(flax_linen.meta.unbox(variables), IMAGES).shape == (2, 6, 5, 8)
-  assert theirs.apply(variables, IMAGES).shape == (2, 6, 5, 8)
+  mesh = jax.make_mesh((4,), ('fsdp',), axis_types=(jax.sharding.AxisType.Auto,))
+  for library, layer in ((flax_nnx, nnx), (flax_linen, linen)):
+    part, normal = library.with_partitioning, library.initializers.normal()
+    options = {
+      'kernel_init': part(normal, (None, None, None, 'fsdp')),
+      'p_init': part(between_1_and_3, ('fsdp',)),
+      'q_init': part(between_1_and_3, ('fsdp',)),
+      'q_mode': 'per_kernel',
+    }
+    with jax.set_mesh(mesh):
+      if library is flax_nnx:
+        ours = layer.SharpenedCosineSimilarity(4, 8, (3, 3), rngs=flax_nnx.Rngs(0), **options)
+        state, y = flax_nnx.state(ours, flax_nnx.Param), ours(IMAGES)
+        specs = flax_nnx.to_pure_dict(flax_nnx.get_partition_spec(state))
+        p = ours.p
+      else:
+        theirs = layer.SharpenedCosineSimilarity(8, (3, 3), **options)
+        variables = theirs.init(jax.random.key(0), IMAGES)
+        specs, y = (
+          flax_linen.get_partition_spec(variables)['params'],
+          theirs.apply(variables, IMAGES),
+        )
+        p = parameters.positive(flax_linen.unbox(variables)['params']['raw_p'])
+    assert {name: spec[-1] for name, spec in specs.items()} == dict.fromkeys(
+      ('kernel', 'raw_p', 'raw_q'), 'fsdp'
+    )
+    assert y.shape == (2, 6, 5, 8)
+    assert float(p.min()) > 0.99
+    assert float(p.max()) < 3.01
 
 
 @pytest.mark.parametrize(

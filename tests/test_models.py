@@ -254,7 +254,8 @@ def test_options_may_differ_by_layer():
   assert [float(jnp.max(layer.q)) for layer in layers] == pytest.approx([0, 0.1, 0.2, 0.2])
   assert [layer.center for layer in layers] == [True, False, False, True]
   again = models.build(**models.recipe_of(model), rngs=nnx.Rngs(0))
-  assert nnx.graphdef(again) == nnx.graphdef(model)
+  shapes = lambda model: jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+  assert shapes(again) == shapes(model)
   build('conv')
   for variant in ('scs', 'conv'):
     with pytest.raises(ValueError, match=r'q_init .* has 5 values, for 4 layers'):
