@@ -95,15 +95,15 @@ def parse(argv: list[str]) -> configuration.Config:
     raise ArgumentError(
       f'{" and ".join(missing)} must be given, for example {_EXAMPLE}; --help lists all flags'
     )
-  config = config_file.load(_CONFIG.value)
+  config = config_file.load(str(_CONFIG.value))
   _define_keys(config, argv)
   others = flags.FLAGS(argv)[1:]
   if others:
     raise ArgumentError(f'{others[0]!r} is no flag: flags begin with two dashes and have no spaces')
   if _STEP.value is not None and _MODE.value == 'train':
     raise ArgumentError(
-      f'--step={_STEP.value} is for --mode=eval and --mode=pictures; training resumes at the newest '
-      'checkpoint: leave it out'
+      f'--step={_STEP.value} is for the other modes than train, which resumes at the newest '
+      'checkpoint: leave it out, or add --mode=eval'
     )
   if _STEP.value is not None and _STEP.value < 0:
     raise ArgumentError(f'--step={_STEP.value} must be at least 0: the number of a checkpoint')
