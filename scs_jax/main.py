@@ -108,8 +108,8 @@ def parse(argv: list[str]) -> configuration.Config:
     raise ArgumentError(f'{others[0]!r} is no flag: flags begin with two dashes and have no spaces')
   if _STEP.value is not None and _MODE.value == 'train':
     raise ArgumentError(
-      f'--step={_STEP.value} is for other modes than train; training resumes at the newest '
-      'checkpoint: leave it out'
+      f'--step={_STEP.value} is for the other modes than train, which resumes at the newest '
+      'checkpoint: leave it out, or add --mode=eval'
     )
   if _STEP.value is not None and _STEP.value < 0:
     raise ArgumentError(f'--step={_STEP.value} must be at least 0: the number of a checkpoint')

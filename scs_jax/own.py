@@ -30,8 +30,8 @@ def find(argument: str, name: str, kind: str, remedy: str = '') -> Any:
     file = pathlib.PurePath(module_name).name.removesuffix('.py')
     example = f'{file if file.isidentifier() else "my_module"}:{attribute or "load"}'
     raise ArgumentError(
-      f'{given} is not MODULE:NAME, because {module_name!r} is not the name of a Python module. For '
-      f'a {kind} in the file my_module.py write {example!r}'
+      f'{given} is not MODULE:NAME, because {module_name!r} is not the name of a Python module. '
+      f'For a {kind} in the file my_module.py write {example!r}'
     )
   module = _module(given, module_name, remedy)
   value = getattr(module, attribute, None)
@@ -55,6 +55,6 @@ def _module(given: str, name: str, remedy: str) -> types.ModuleType:
   near = {path.stem for folder in sys.path[:2] for path in pathlib.Path(folder).glob('*.py')}
   hint = did_you_mean(missing, near) if missing == name else ''
   raise ArgumentError(
-    f'{given} cannot be loaded, because Python finds no module {missing!r}{hint or "."} Run from the '
-    f'folder that contains it, or add that folder to PYTHONPATH. {remedy}'.strip()
+    f'{given} cannot be loaded, because Python finds no module {missing!r}{hint or "."} Run from '
+    f'the folder that contains it, or add that folder to PYTHONPATH. {remedy}'.strip()
   )

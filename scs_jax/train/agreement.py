@@ -6,7 +6,7 @@ import importlib.metadata
 import pathlib
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -34,7 +34,7 @@ _SAMPLE = 16  # images that stand for a data set
 _LONGEST = 100  # characters of a value in a message
 _SHOWN = 3  # differences in a message
 
-Fingerprint = Mapping[str, str]
+Fingerprint = dict[str, str]
 
 
 class DivergedError(UserError, RuntimeError):
@@ -94,9 +94,8 @@ def differences(found: Sequence[Fingerprint]) -> str:
     if what != 'host' and each.get(what) != first.get(what)
   ]
   more = f'; {len(words) - _SHOWN} more differ' if len(words) > _SHOWN else ''
-  return (
-    (words and f'{"; ".join(words[:_SHOWN])}{more}. Give every host the same, and start again') or ''
-  )
+  told = '; '.join(words[:_SHOWN])
+  return f'{told}{more}. Give every host the same, and start again' if words else ''
 
 
 def fingerprint(experiment: Experiment, workdir: Any, mode: str) -> dict[str, str]:
@@ -168,7 +167,7 @@ def _read(records: Any, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarra
 
 
 def _digest(array: np.ndarray) -> str:
-  return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()[:8]
+  return hashlib.sha256(array.tobytes()).hexdigest()[:8]
 
 
 def _digest_of_files(paths: Any) -> str:

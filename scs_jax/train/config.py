@@ -315,8 +315,7 @@ def read(config: Config, key: str, word: str) -> Any:
     ArgumentError: the key is unknown, or the word does not stand for a value of its type.
   """
   keys = keys_of(config.model.name)
-  base, inner = _split(key)
-  if inner or _is_group(key, keys):
+  if _split(key)[1] or _is_group(key, keys):
     try:
       return literal(word)
     except (ValueError, SyntaxError):

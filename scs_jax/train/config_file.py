@@ -44,6 +44,7 @@ def load(given: str) -> Config:
   except TypeError as error:
     remedy = 'leave the colon and what follows out' if colon else f'write {given}:ARGUMENT'
     raise ArgumentError(f'--config={given}: get_config() has {error}; {remedy}') from error
+  config: Config
   try:
     config = get_config(*arguments)
   except (Exception, SystemExit) as error:

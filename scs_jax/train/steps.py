@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -230,7 +229,7 @@ def key_of(seed: int) -> jax.Array:
   """
   if seed < 2**32:
     return jax.random.key(seed)
-  words = np.array([seed >> 32, seed % 2**32], np.uint32)
+  words = jnp.array([seed >> 32, seed % 2**32], jnp.uint32)
   return jax.random.wrap_key_data(words, impl='threefry2x32')
 
 
