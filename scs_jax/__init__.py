@@ -9,6 +9,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from scs_jax.explanation import explain
 from scs_jax.layers import linen, nnx
 from scs_jax.ops import (
   abs_max_pool,
@@ -29,6 +30,7 @@ __all__ = [
   'abs_max_pool',
   'b_cos',
   'data',
+  'explain',
   'linen',
   'load',
   'models',

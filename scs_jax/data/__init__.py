@@ -5,12 +5,12 @@ either, and `train_batches` and `evaluation_batches` take either. `images` says 
 picture, `folder` and `npz` how to bring one's own.
 """
 
-import importlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from scs_jax import own
 from scs_jax.data import augment, batches, embedded, folder, npz, prepared, splits
 from scs_jax.data.examples import Examples
 from scs_jax.data.sharing import Whole, shared
@@ -135,8 +135,8 @@ def load(
       cache_dir=cache_dir,
       skip_bad_records=skip_bad_records,
     )
-  own = name.partition(':')[2].isidentifier()  # a version, such as 3.0.2, is no identifier
-  in_memory = own or name in EMBEDDED or name.startswith(npz.PREFIX)
+  users = name.partition(':')[2].isidentifier()  # a version, such as 3.0.2, is no identifier
+  in_memory = users or name in EMBEDDED or name.startswith(npz.PREFIX)
   _check(name, in_memory=in_memory, resolution=resolution, channels=channels)
   if resolution is not None:
     from scs_jax.data import records  # late: importing Grain takes a second
@@ -151,7 +151,7 @@ def load(
     )
   if name.startswith(npz.PREFIX):
     return npz.load(name, split)
-  if own:
+  if users:
     return _call(name, split)
   if name in EMBEDDED:
     return _embedded(name, split)
@@ -194,27 +194,18 @@ def _embedded(name: str, split: str) -> Examples:
 
 def _call(name: str, split: str) -> Examples:
   """Calls the user's own function. Errors that it raises keep their traceback."""
-  module_name, _, function_name = name.partition(':')
-  if not all(part.isidentifier() for part in module_name.split('.')):
-    raise ArgumentError(
-      f'data.name={name!r} is not MODULE:FUNCTION, because {module_name!r} is not the name of a '
-      "Python module. For a function in the file my_module.py write 'my_module:load'"
-    )
-  try:
-    module = importlib.import_module(module_name)
-  except ModuleNotFoundError as error:
-    if error.name is None or not f'{module_name}.'.startswith(f'{error.name}.'):
-      raise  # the module exists, but one that it imports does not
-    raise ArgumentError(
-      f'data.name={name!r} cannot be loaded, because Python finds no module {error.name!r}. Run '
-      'from the folder that contains it, or add that folder to PYTHONPATH. A data set of TFDS is '
-      "written NAME or NAME:VERSION, such as 'cifar10:3.0.2'"
-    ) from None
-  function = getattr(module, function_name, None)
+  function_name = name.partition(':')[2]
+  function = own.find(
+    'data.name',
+    name,
+    'function',
+    f'Define it as: def {function_name}(split: str) -> scs_jax.data.Examples. A data set of TFDS is '
+    "written NAME or NAME:VERSION, such as 'cifar10:3.0.2'",
+  )
   if not callable(function):
     raise ArgumentError(
-      f'data.name={name!r} cannot be loaded, because {module!r} has no function '
-      f'{function_name!r}. Define it as: def {function_name}(split: str) -> scs_jax.data.Examples'
+      f'data.name={name!r} must name a function of the split that returns scs_jax.data.Examples, '
+      f'got {function!r}'
     )
   examples = function(split)
   if not isinstance(examples, Examples):

@@ -66,7 +66,6 @@ class Experiment:
     self.objective = losses.OBJECTIVES[config.objective]
     self.best_metric = losses.BEST[config.objective]
     self._augmentation = augment.make(**config.augment)
-    optim.make(1000, **config.optimizer.to_dict())  # only checks the settings
     self._data_name = config.data.name
     if train is not None:
       self.config.data.name = data.GIVEN
@@ -227,10 +226,8 @@ class Experiment:
   # ------------------------------------------------------- Shapes first, then shardings, then steps
 
   def mesh(self) -> Mesh:
-    """Returns the mesh of all devices; raises ArgumentError if batch size or mesh do not fit."""
-    mesh = sharding.make_mesh(**self.config.mesh)
-    sharding.check_batch(mesh, self.config.batch_size)
-    return mesh
+    """Returns the mesh of all devices; raises ArgumentError if they do not fit."""
+    return sharding.make_mesh(**self.config.mesh)
 
   def _make_state(self) -> State:
     averaged = self.config.ema_decay is not None
@@ -266,7 +263,12 @@ class Experiment:
     )
 
   def train_step(self, mesh: Mesh) -> Callable[[State, steps.Batch], tuple[State, dict]]:
-    """Returns the jitted training step; it donates the state it is given."""
+    """Returns the jitted training step; it donates the state it is given.
+
+    Raises:
+      ArgumentError: the batch size does not fit the devices.
+    """
+    sharding.check_batch(mesh, self.config.batch_size)
     shardings = sharding.state_shardings(mesh, self.state_shapes)
     return jax.jit(
       self.train_step_function(functools.partial(sharding.gather, mesh)),

@@ -1,8 +1,10 @@
 """Trained networks, from the folder of the run that trained them."""
 
 import os
+import tempfile
 from typing import Any
 
+import numpy as np
 from etils import epath
 from flax import nnx
 
@@ -14,10 +16,12 @@ from scs_jax.workdir import (
   CheckpointError,
   Checkpoints,
   check_same_run,
+  config_hash,
   folder,
   manifest,
   read_config,
   read_sizes,
+  write_whole,
 )
 
 
@@ -103,8 +107,10 @@ def weights(
     scs_jax.workdir.CheckpointError: the checkpoint is damaged, absent or of another model.
   """
   path = folder(workdir)
-  check_same_run(path, *experiment.identity)
-  with Checkpoints(path / 'checkpoints', read_only=True) as checkpoints:
+  given, may_change, defaults = experiment.identity
+  check_same_run(path, given, may_change, defaults)
+  held = config_hash(path, may_change)
+  with Checkpoints(path / 'checkpoints', config=held, read_only=True) as checkpoints:
     parts = ['ema'] if averaged and experiment.config.ema_decay is not None else []
     restored = checkpoints.restore_parts(parts or ['params', 'statistics'], step)
   if restored is None:
@@ -134,5 +140,23 @@ def draw(experiment: Experiment, workdir: str | os.PathLike, step: int | None = 
   model = trained(experiment, workdir, step)
   pictures_folder = folder(workdir) / 'pictures'
   image, name = experiment.example()
-  pictures.draw(model, image, pictures_folder, name)
+  draw_into(pictures_folder, model, image, name)
   return pictures_folder
+
+
+def draw_into(
+  pictures_folder: epath.Path, model: nnx.Module, image: np.ndarray, name: str | None
+) -> None:
+  """Draws what `pictures.draw` draws; each picture appears as a whole.
+
+  Args:
+    pictures_folder: gets the pictures.
+    model: in evaluation mode.
+    image: `[height, width, channels]` float32, from 0 to 1.
+    name: of its class; None if the classes have no names.
+  """
+  with tempfile.TemporaryDirectory() as drafts:
+    pictures.draw(model, image, epath.Path(drafts), name)
+    pictures_folder.mkdir(parents=True, exist_ok=True)
+    for draft in epath.Path(drafts).iterdir():
+      write_whole(pictures_folder / draft.name, draft.read_bytes())

@@ -16,11 +16,15 @@ class CheckpointError(UserError, RuntimeError):
 
 
 class SaveError(CheckpointError, OSError):
-  """A checkpoint could not be written. The earlier ones are untouched."""
+  """A checkpoint or a row of metrics could not be written. The earlier ones are untouched."""
+
+
+class WorkdirError(UserError, RuntimeError):
+  """The folder of a run is in use, or it disappeared."""
 
 
 # The kinds of error that travel between processes. Any other arrives as CheckpointError.
-_KINDS = {kind.__name__: kind for kind in (SaveError, ArgumentError, ValueError)}
+_KINDS = {kind.__name__: kind for kind in (SaveError, WorkdirError, ArgumentError, ValueError)}
 
 
 def on_process_zero(function: Callable[[], Any]) -> Any:
@@ -47,6 +51,13 @@ def on_process_zero(function: Callable[[], Any]) -> Any:
     # processes diverge.
     raise _KINDS.get(kind, CheckpointError)(message)
   return result
+
+
+def anywhere(flag: bool) -> bool:
+  """Whether `flag` is set on any process; a collective like `on_process_zero`."""
+  if jax.process_count() == 1:
+    return flag
+  return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
 def broadcast(value: Any) -> Any:
