@@ -199,7 +199,7 @@ def _call(name: str, split: str) -> Examples:
     'data.name',
     name,
     'function',
-    f'Define it as: def {function_name}(split: str) -> scs_jax.data.Examples. A data set of TFDS is '
+    f'Define it as: def {function_name}(split: str) -> scs_jax.data.Examples. A TFDS data set is '
     "written NAME or NAME:VERSION, such as 'cifar10:3.0.2'",
   )
   if not callable(function):
