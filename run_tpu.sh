@@ -141,7 +141,7 @@ worker_run() {
   ) >> run/log 2>&1 || code=$?
   kill -KILL -- "-$(< run/pid)" 2> /dev/null || true # what it leaves behind would keep the chips
   [[ ! -e run/stopped ]] || reason=stopped
-  printf '%s %s %s' "$code" "$(date +%s)" "$reason" 1<> run/draft
+  printf '%s %s %s' "$code" "$(date +%s.%N)" "$reason" 1<> run/draft
   mv -f run/draft run/ended
 }
 
@@ -178,9 +178,9 @@ worker_stop() {
 }
 
 worker_seen() {
-  [[ $(condition) == ended ]] || return 0
-  if [[ $(< run/ended) != '0 '* ]] && ! compgen -G "run/shown.$token.*" > /dev/null; then
-    tail -n 30 run/log | sed "s/^/$(hostname): /" >&2
+  [[ -e run/ended ]] || return 0
+  if [[ ${1:-} == "$(hostname)" ]] && ! compgen -G "run/shown.$token.*" > /dev/null; then
+    tail -n 30 run/log | sed "s/^/$1: /" >&2
   fi
   touch run/seen || true
 }
@@ -232,6 +232,7 @@ if [[ $mode == run ]]; then
   [[ -n $config ]] || fail "--config is missing, e.g. --config=configs/imagenet.py"
   [[ -f ${config%%:*} ]] || fail "--config=$config: there is no file ${config%%:*} here"
   [[ -n $workdir ]] || fail "--workdir is missing, e.g. --workdir=gs://bucket/run"
+  [[ $workdir == *://* || $workdir == [/~]* ]] || fail "--workdir=$workdir must be in a bucket, gs://…, or begin with / or ~"
   [[ -z $spot || $workdir == gs://* ]] || fail "--workdir=$workdir dies with a spot machine: use gs://…"
   [[ -z $data_copy || $data_copy == gs://* ]] || fail "--data-copy=$data_copy must be in a bucket, gs://…"
   [[ -z $data_mount || $data_mount =~ ^[a-z0-9][a-z0-9._-]*$ ]] || fail "--data-mount=$data_mount must be a bucket's name"
@@ -334,7 +335,7 @@ acquire() {
 prepare() {
   local file=${config%%:*} folder
   mkdir -p "$stage/code"
-  cp "$home/run_tpu.sh" "$stage/"
+  cp "${BASH_SOURCE[0]}" "$stage/run_tpu.sh"
   [[ $mode == run ]] || return 0
   # Before anything is created, and billed, for a wheel that cannot be built.
   run python3 -m pip wheel --quiet --no-deps --wheel-dir="$stage" "$home" || fail "the wheel could not be built, see above"
@@ -379,13 +380,21 @@ begin() {
     esac
     return 0
   fi
-  [[ $conditions != *live* ]] || on all stop "$grace" || true # what is left of a run that lost a worker
+  if [[ $conditions == *live* ]]; then
+    sleep $((1 + grace / 10)) # another launcher may be about to start the other workers
+    ask || return
+    grep -qE 'none|lost|seen' <<< "$conditions" || return 0
+    on all stop "$grace" || true # what is left of a run that lost a worker
+  fi
   on all install || code=$?
   [[ $code -ne 70 ]] || fail "the installation cannot succeed, see above. $billed"
   [[ $code -eq 0 ]] || failed "the installation failed, see above" "Mend what it names." || return
   on all start "$attempt" || code=$?
   [[ $code -ne 70 ]] || fail "another launcher was faster. Follow its run: ${me}--attach"
-  [[ $code -eq 0 ]] || failed "the run could not be started, see above" "Mend what it names."
+  if [[ $code -ne 0 ]]; then
+    on all stop "$grace" || true
+    failed "the run could not be started, see above" "Mend what it names."
+  fi
 }
 
 # Shows the log of worker 0, from the byte on where the connection was lost.
@@ -448,7 +457,7 @@ watch() {
   done
   end_jobs
   [[ $((SECONDS - begun)) -lt 600 ]] || failures=0
-  if [[ -n $lost ]] || grep -qvE '^(ended|seen) [0-9]+ [0-9]+ (itself|stopped) ' "$scratch/ends"; then
+  if [[ -n $lost ]] || grep -qvE '^(ended|seen) [0-9]+ [0-9.]+ (itself|stopped) ' "$scratch/ends"; then
     failed "the machine or the connection was lost" "The run may be alive: ${me}--attach."
   fi
 }
@@ -459,7 +468,7 @@ report() {
   # Of several workers that failed, the first was the cause.
   first=$(awk '$2 > 0 { print $3, $2, $NF }' "$scratch/ends" | sort -n | head -n 1)
   read -r _ code host <<< "${first:-0 0 -}"
-  on all seen || true # shows the end of the other workers' logs, too
+  on all seen "$host" || true # shows the end of its log, unless that was shown
   if [[ $code -ne 0 ]]; then
     say "the run ended with exit code $code on $host, see above; all logs: ${me}--logs=DIR"
   elif [[ -e $scratch/hung ]]; then
