@@ -12,6 +12,7 @@ from scs_jax import command, explorer, train
 from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
 from scs_jax.train import config_file, hosts, report, sharding
+from scs_jax.train.keys import KEYS, keys_of
 from scs_jax.workdir import folder, read_config
 
 _CONFIG = flags.DEFINE_string(
@@ -125,7 +126,7 @@ def config_of(workdir: str) -> str:
 
 def _define_keys(config: configuration.Config, argv: list[str]) -> None:
   """Defines the flag `--config.KEY` for every key of a config, group, and typed part of a tuple."""
-  keys = configuration.keys_of(config.model.name)
+  keys = keys_of(config.model.name)
   parts = [re.match(r'--?config\.([\w.]+\[[^=]+)', word) for word in argv]
   names = dict.fromkeys([
     *keys,
@@ -156,7 +157,7 @@ def usage() -> str:
     lines += ['', 'Config files (their docstrings say what comes after the colon):']
     lines += [_entry(str(file), _first_line(file)) for file in files]
   lines += ['', 'Keys, with their defaults. A value is typed as in Python: 0.1, None, (0.9, 1.1).']
-  for key, row in configuration.KEYS.items():
+  for key, row in KEYS.items():
     limits = f' Range: {row.kind.range}.' if row.kind.range else ''
     lines.append(_entry(f'--config.{key}={row.default}', row.meaning + limits))
   lines += ['--config.model.ARGUMENT: what the class of the model takes, see scs_jax/models/']

@@ -223,7 +223,9 @@ def _check_network(model: nnx.Module) -> None:
       f'model must be a flax.nnx.Module, such as scs_jax.load returns, got {type(model).__name__}'
     )
   if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in weights.named(model).values()):
-    raise ArgumentError('model is abstract, as nnx.eval_shape makes it: it has shapes but no arrays')
+    raise ArgumentError(
+      'model is abstract, as nnx.eval_shape makes it: it has shapes but no arrays'
+    )
 
 
 def _import(name: str, remedy: str) -> Any:

@@ -19,6 +19,7 @@ from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
 from scs_jax.train import losses, metrics, optim, sharding, steps
 from scs_jax.train.config import Config
+from scs_jax.train.keys import MAY_CHANGE
 from scs_jax.train.steps import State
 
 
@@ -90,7 +91,7 @@ class Experiment:
     defaults = configuration.default(self.config.model.name)
     return (
       configuration.to_json(self.config),
-      configuration.MAY_CHANGE,
+      MAY_CHANGE,
       configuration.to_json(defaults),
     )
 

@@ -125,7 +125,7 @@ def make(
 
   Raises:
     ArgumentError: for an unknown name, or settings that do not go together. Ranges are those of
-      `scs_jax.train.config.KEYS`, which checks them.
+      `scs_jax.train.keys.KEYS`, which checks them.
   """
   check_known('optimizer', name, OPTIMIZERS)
   decays = {'kernel': weight_decay, 'p': p_weight_decay, 'q': q_weight_decay}
