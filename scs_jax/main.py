@@ -26,9 +26,10 @@ _WORKDIR = flags.DEFINE_string(
 _MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'pictures', 'explorer'],
-  'Train; evaluate a checkpoint; draw its kernels; or write explorer.html, a page that shows the '
-  'network at work. Only training needs --config.',
+  ['train', 'eval', 'pictures', 'explain', 'explorer'],
+  'Train; evaluate a checkpoint; draw its kernels; draw what each pixel of some images contributes '
+  'to its logits; or write explorer.html, a page that shows the network at work. Only training '
+  'needs --config.',
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
@@ -61,6 +62,8 @@ def main(config: configuration.Config) -> None:
     train.run(experiment, workdir)
   elif _MODE.value == 'eval':
     _print(report.numbers(train.evaluate(experiment, workdir, _STEP.value)))
+  elif _MODE.value == 'explain':
+    _print(train.draw_explanations(experiment, workdir, _STEP.value))
   else:
     _print(train.draw(experiment, workdir, _STEP.value))
 
