@@ -92,6 +92,13 @@ def test_given_examples_take_the_place_of_the_configs():
   assert config.data.name == 'a data set that is nowhere'
 
 
+def headed():
+  """Returns a config whose network is a linear head."""
+  config = default()
+  config.model.stack = ({'kind': 'head'},)
+  return config
+
+
 def grey(count, num_classes=None, names=None, size=8):
   labels = np.arange(count) % (num_classes or 3)
   images = np.full((count, size, size, 1), 70, np.uint8)
@@ -99,7 +106,7 @@ def grey(count, num_classes=None, names=None, size=8):
 
 
 def test_a_test_set_may_have_no_example_of_the_last_class():
-  experiment = Experiment(default(), train=grey(9, names=['a', 'b', 'c']), test=grey(2))
+  experiment = Experiment(headed(), train=grey(9, names=['a', 'b', 'c']), test=grey(2))
   assert experiment.sizes['num_classes'] == 3
   assert experiment.class_names == experiment.eval_set.class_names == ('a', 'b', 'c')
   experiment.train_batches()
@@ -130,11 +137,11 @@ def test_training_and_evaluation_must_have_the_same_images_and_classes(
   train_set, test_set, message
 ):
   with pytest.raises(ArgumentError, match=message):
-    Experiment(default(), train=train_set, test=test_set).train_batches()
+    Experiment(headed(), train=train_set, test=test_set).train_batches()
 
 
 def test_names_of_classes_in_the_config_are_kept_or_refused():
-  config = default()
+  config = headed()
   config.data.class_names = ('x', 'y', 'z')
   experiment = Experiment(config, train=grey(9, names=['a', 'b', 'c']), test=grey(9))
   assert experiment.class_names == ('x', 'y', 'z')

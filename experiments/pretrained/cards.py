@@ -112,7 +112,9 @@ def table() -> str:
     '|---|---|---|---|---|---|',
   ]
   cards = [(name, pretrained.card(name)) for name in pretrained.names()]
-  for name, card in sorted(cards, key=lambda item: (item[1]['evaluated_on'], item[1]['parameters'])):
+  for name, card in sorted(
+    cards, key=lambda item: (item[1]['evaluated_on'], item[1]['parameters'])
+  ):
     seeds = card['accuracy_over_seeds']
     changes = card['command'].partition('--config=')[2].removesuffix(' --workdir=DIR')
     rows.append(

@@ -67,8 +67,8 @@ def to_onnx(
 ) -> None:
   """Writes a network as an ONNX model with the input `images` and the output `outputs`.
 
-  jax2onnx needs an older Orbax than training does, so it has an environment of its own: `pip install
-  'scs-jax[onnx]'`, without `[train]`. A safetensors file takes a network there.
+  jax2onnx needs an older Orbax than training does, so it has an environment of its own:
+  `pip install 'scs-jax[onnx]'`, without `[train]`. A safetensors file takes a network there.
 
   Args:
     model: as for `to_stablehlo`, with float32 arrays.

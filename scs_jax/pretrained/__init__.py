@@ -84,7 +84,8 @@ def load(name: str) -> nnx.Module:
     raise UserError(f'{file} cannot be read ({error}): install scs-jax again') from error
   if found != expected:
     raise UserError(
-      f'{file} is damaged: its SHA-256 is {found}, and {expected} in its card. Install scs-jax again'
+      f'{file} is damaged: its SHA-256 is {found}, and {expected} in its card. '
+      'Install scs-jax again'
     )
   with importlib.resources.as_file(file) as path:
     return weights.load(path)

@@ -12,13 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-import scs_jax
-from scs_jax import data
+from scs_jax import __version__, data
 from scs_jax.errors import ArgumentError, UserError
 from scs_jax.train import config as configuration
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.steps import State
 from scs_jax.workdir import folder, processes
+
+PACKAGE = pathlib.Path(__file__).parent.parent
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint')
 SETTINGS = (
@@ -111,9 +112,9 @@ def fingerprint(experiment: Experiment, workdir: Any, mode: str) -> dict[str, st
     '--workdir': str(folder(workdir)),
     **{f'config.{key}': repr(value) for key, value in keys if key not in LOCAL},
     **{f'the version of {name}': _version(name) for name in PACKAGES},
-    'the version of scs_jax': scs_jax.__version__,
+    'the version of scs_jax': __version__,
     **{name: str(jax.config.values[name]) for name in SETTINGS},
-    'the code of scs_jax': _digest_of_files(pathlib.Path(scs_jax.__file__).parent.rglob('*.py')),
+    'the code of scs_jax': _digest_of_files(PACKAGE.rglob('*.py')),
     **_own_code(config.model.name, config.data.name),
     **{name: _describe(examples) for name, examples in sets.items()},
     'the number of devices': str(jax.local_device_count()),

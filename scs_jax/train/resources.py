@@ -164,8 +164,8 @@ def opened(
   """
   agreement.check_hosts(experiment, path, 'train')
   config, mesh = experiment.config, experiment.mesh()
-  given, may_change, defaults = experiment.identity
   batches = experiment.train_batches()
+  given, may_change, defaults = experiment.identity  # the data set has named its classes
   # Before the claim, because a config that cannot work must not claim a workdir.
   train_step, evaluate = experiment.train_step(mesh), experiment.evaluation(mesh)
   with (
