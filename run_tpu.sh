@@ -451,8 +451,9 @@ watch() {
   jobs=("$shower" "$waiter" $!)
   set +m
   wait "$waiter" || lost=yes
-  for ((i = 0; i < 1500; i++)); do # the last lines of the log are on their way, perhaps by a new connection
-    kill -0 "$shower" 2> /dev/null || break
+  # The last lines of the log are on their way, perhaps by a new connection.
+  for ((i = 0; i < 1500; i++)); do
+    if [[ -n $lost ]] || ! kill -0 "$shower" 2> /dev/null; then break; fi
     sleep 0.2
   done
   end_jobs

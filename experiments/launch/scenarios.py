@@ -231,7 +231,8 @@ def killed_everywhere(bed: Bed) -> str:
 @scenario
 def preempted(bed: Bed) -> str:
   """The machine is taken away while the training runs."""
-  bed.program('print epoch 1', 'wait go', worker='w0.1')
+  for worker in ('w0.1', 'w1.1'):
+    bed.program('print epoch 1', 'wait never', worker=worker)
   bed.program('print resumed at epoch 1', 'print epoch 2')
   launcher = bed.launch('--spot')
   launcher.wait_for('epoch 1')
