@@ -2,9 +2,9 @@
 
 import pytest
 
-from experiments.launch.__main__ import HERE, RESULTS, table
 from experiments.launch.bed import SSHD, Bed
 from experiments.launch.scenarios import SCENARIOS
+from experiments.launch.table import HERE, RESULTS, table
 from experiments.results import newest, read
 
 # Logins take their time, so only one uses OpenSSH's server, where it is installed.
