@@ -148,7 +148,8 @@ worker_run() {
 # Prints a file from byte $2 on as it grows. Ends with the run, or with the connection: tail sees both.
 until_end() {
   [[ -e run/alive ]] || return 0
-  flock --shared run/alive true &
+  # The lock tells at once; `ended` tells if something that the program has left still holds the lock.
+  until flock --shared --timeout 1 run/alive true || [[ -e run/ended ]]; do :; done &
   tail -c "+$2" -s 0.5 -f --pid=$! "$1" || true
   kill $! 2> /dev/null || true
 }
@@ -451,8 +452,9 @@ watch() {
   jobs=("$shower" "$waiter" $!)
   set +m
   wait "$waiter" || lost=yes
-  for ((i = 0; i < 1500; i++)); do # the last lines of the log are on their way, perhaps by a new connection
-    kill -0 "$shower" 2> /dev/null || break
+  # The last lines of the log are on their way, perhaps by a new connection.
+  for ((i = 0; i < 1500; i++)); do
+    if [[ -n $lost ]] || ! kill -0 "$shower" 2> /dev/null; then break; fi
     sleep 0.2
   done
   end_jobs
@@ -523,9 +525,9 @@ fi
 trap interrupted HUP INT TERM
 until acquire && begin && watch && report; do
   [[ $attempt -lt $attempts ]] || break
-  pause=$((poll * 2 ** (failures < 6 ? failures : 6)))
-  say "attempt $attempt of $attempts: $trouble; the next one in $pause s"
-  sleep "$pause"
+  pause=$((2 ** (failures < 6 ? failures : 6)))
+  say "attempt $attempt of $attempts: $trouble; the next one in $((poll * pause)) s"
+  for ((i = 0; i < pause; i++)); do sleep "$poll"; done # in parts, so that a signal is heard
   attempt=$((attempt + 1)) failures=$((failures + 1))
 done
 say "gave up after $attempts attempts: $trouble. $remedy The same command goes on. $billed"

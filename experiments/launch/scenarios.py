@@ -80,6 +80,16 @@ def end_is_noticed(bed: Bed) -> str:
 
 
 @scenario
+def leaves_a_process(bed: Bed) -> str:
+  """The training ends, and a service that it has started goes on."""
+  bed.program('print epoch 1', 'detach 600', 'exit 15')
+  whole(bed.launch().finish(15), 'epoch 1')
+  whole(bed.launch().finish(15), 'epoch 1')
+  assert len(bed.starts()) == 4
+  return 'its end is reported, exit code 15; the next command starts again'
+
+
+@scenario
 def fails_at_once(bed: Bed) -> str:
   """The training fails in its first moment."""
   bed.program('print error: batch_size 7 does not divide', 'exit 3')
@@ -231,7 +241,8 @@ def killed_everywhere(bed: Bed) -> str:
 @scenario
 def preempted(bed: Bed) -> str:
   """The machine is taken away while the training runs."""
-  bed.program('print epoch 1', 'wait go', worker='w0.1')
+  for worker in ('w0.1', 'w1.1'):
+    bed.program('print epoch 1', 'wait never', worker=worker)
   bed.program('print resumed at epoch 1', 'print epoch 2')
   launcher = bed.launch('--spot')
   launcher.wait_for('epoch 1')
