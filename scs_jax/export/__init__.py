@@ -59,7 +59,7 @@ def to_stablehlo(
   _import('flatbuffers', "run: pip install 'scs-jax[export]'")
   function, images = _traceable(model, input_shape)
   exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(images)
-  _write(path, exported.serialize())
+  _write(path, bytes(exported.serialize()))
 
 
 def to_onnx(
@@ -170,7 +170,7 @@ def input_shape_of(model: nnx.Module, given: Sequence[int] | None = None) -> tup
         'scs_jax.load do: pass input_shape, for example (28, 28, 1)'
       )
     given = recipe['input_shape']
-  shape = tuple(given)
+  shape = tuple(given or ())
   if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
     raise ArgumentError(f'input_shape must be (*spatial, channels) of one image, got {given!r}')
   return shape

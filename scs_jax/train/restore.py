@@ -144,16 +144,14 @@ def draw(experiment: Experiment, workdir: str | os.PathLike, step: int | None = 
   return pictures_folder
 
 
-def draw_into(
-  pictures_folder: epath.Path, model: nnx.Module, image: np.ndarray, name: str | None
-) -> None:
+def draw_into(pictures_folder: epath.Path, model: nnx.Module, image: np.ndarray, name: str) -> None:
   """Draws what `pictures.draw` draws; each picture appears as a whole.
 
   Args:
     pictures_folder: gets the pictures.
     model: in evaluation mode.
     image: `[height, width, channels]` float32, from 0 to 1.
-    name: of its class; None if the classes have no names.
+    name: of its class.
   """
   with tempfile.TemporaryDirectory() as drafts:
     pictures.draw(model, image, epath.Path(drafts), name)
