@@ -113,9 +113,7 @@ def rows(model: nnx.Module, input_shape: Sequence[int] | None = None) -> list[Ro
     name = '.'.join(map(str, call.path)) or '(network)'
     parameters = 0 if any(row.layer == name for row in found) else own[call.path]
     flops = None if call.path in inner or call.count is None else call.count()
-    found.append(
-      Row(name, kinds[call.path], call.output, parameters, flops, *exponents[call.path])
-    )
+    found.append(Row(name, kinds[call.path], call.output, parameters, flops, *exponents[call.path]))
   return found
 
 

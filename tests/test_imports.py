@@ -18,15 +18,28 @@ MAY_IMPORT = {
   'data': set(),
   'workdir': set(),
   'pictures': set(),
+  'export': {'models'},
+  'pretrained': {'models'},
+  'summary': {'export'},
   'train': {'models', 'data', 'workdir', 'pictures'},
-  'main': {'train'},
+  'main': {'train', 'export', 'pretrained', 'summary'},
   'errors': set(),
-  '__init__': {'ops', 'layers', 'models', 'data', 'train'},
+  '__init__': {
+    'ops',
+    'layers',
+    'models',
+    'data',
+    'train',
+    'export',
+    'pretrained',
+    'summary',
+  },
 }
 
 # Packages that only these rooms may import.
 ONLY_IN = {
-  'flax': {'layers', 'models', 'train', 'pictures', '__init__'},
+  'flax': {'layers', 'models', 'train', 'pictures', 'export', 'pretrained', 'summary', '__init__'},
+  'safetensors': {'models'},
   'tensorflow_datasets': {'data'},
   'grain': {'data'},
   'mlxtend': {'data'},
