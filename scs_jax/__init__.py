@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from scs_jax.errors import ArgumentError
+from scs_jax.explanation import explain
 from scs_jax.layers import linen, nnx
 from scs_jax.ops import (
   abs_max_pool,
@@ -30,6 +31,7 @@ __all__ = [
   'abs_max_pool',
   'b_cos',
   'data',
+  'explain',
   'export',
   'linen',
   'load',
