@@ -209,7 +209,7 @@ def listing() -> str:
     arguments = ', '.join(shipped.arguments_of(name))
     which = f' ARGUMENT: {arguments}.' if arguments else ''
     lines.append(_entry(name, f'{shipped.summary_of(name)}.{which}'))
-  lines += ['', "Networks, for scs_jax.load('NAME') and for --workdir=NAME --mode=summary or export:"]
+  lines += ['', "Networks, for scs_jax.load('NAME') and --workdir=NAME --mode=summary or export:"]
   for name in pretrained.names():
     card = pretrained.card(name)
     found = f'{100 * card["accuracy"]:.2f} % of {card["images"]:,} images of {card["evaluated_on"]}'
