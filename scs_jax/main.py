@@ -2,10 +2,10 @@
 
 import re
 import textwrap
+from typing import Any
 
 import jax
 from absl import flags
-from flax import nnx
 
 import scs_jax
 from scs_jax import command, data, explorer, export, pretrained, summary, train
@@ -81,7 +81,7 @@ def main(config: configuration.Config | None) -> None:
     _print(train.draw(experiment, workdir, _STEP.value))
 
 
-def _network(config: configuration.Config | None) -> nnx.Module:
+def _network(config: configuration.Config | None) -> Any:
   """Returns a trained network, or that of a config with its first weights."""
   if config is None:
     return scs_jax.load(_WORKDIR.value, _STEP.value)
