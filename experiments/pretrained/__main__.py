@@ -70,9 +70,8 @@ def evaluate(name: str) -> None:
   measured = cards.measured(name, scs_jax.load(path), Experiment(config).eval_set)
   before = card['accuracy']
   cards.write(name, {**card, **measured})
-  print(
-    f'{name}: {measured["accuracy"]:.4f} on {measured["images"]:,} images, {before} in its card'
-  )
+  found, images = measured['accuracy'], measured['images']
+  print(f'{name}: {found:.4f} on {images:,} images, {before} in its card')
 
 
 def main(_: list[str]) -> None:

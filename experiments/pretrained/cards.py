@@ -111,10 +111,10 @@ def table() -> str:
     '| name | parameters | accuracy of this file | over seeds | kB | seed 0 of |',
     '|---|---|---|---|---|---|',
   ]
-  cards = [(name, pretrained.card(name)) for name in pretrained.names()]
-  for name, card in sorted(
-    cards, key=lambda item: (item[1]['evaluated_on'], item[1]['parameters'])
-  ):
+  cards = {name: pretrained.card(name) for name in pretrained.names()}
+  order = lambda name: (cards[name]['evaluated_on'], cards[name]['parameters'])
+  for name in sorted(cards, key=order):
+    card = cards[name]
     seeds = card['accuracy_over_seeds']
     changes = card['command'].partition('--config=')[2].removesuffix(' --workdir=DIR')
     rows.append(

@@ -67,8 +67,8 @@ def to_onnx(
 ) -> None:
   """Writes a network as an ONNX model with the input `images` and the output `outputs`.
 
-  jax2onnx needs an older Orbax than training does, so it has an environment of its own:
-  `pip install 'scs-jax[onnx]'`, without `[train]`. A safetensors file takes a network there.
+  jax2onnx needs an older Orbax than training does, so it has an environment of its own, without
+  `[train]`: `pip install 'scs-jax[onnx]'`. A safetensors file takes a network there.
 
   Args:
     model: as for `to_stablehlo`, with float32 arrays.
@@ -223,9 +223,7 @@ def _check_network(model: nnx.Module) -> None:
       f'model must be a flax.nnx.Module, such as scs_jax.load returns, got {type(model).__name__}'
     )
   if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in weights.named(model).values()):
-    raise ArgumentError(
-      'model is abstract, as nnx.eval_shape makes it: it has shapes but no arrays'
-    )
+    raise ArgumentError('model is abstract, as nnx.eval_shape makes it: it has no arrays')
 
 
 def _import(name: str, remedy: str) -> Any:

@@ -79,12 +79,12 @@ def load(path: str | os.PathLike) -> nnx.Module:
   """
   arrays, about = _read(path)
   recipe = about.get('recipe')
-  if recipe is None:
+  if not isinstance(recipe, dict):
     raise ArgumentError(
       f'{os.fspath(path)} does not say of which network its arrays are: build the network, then '
       'call scs_jax.export.from_safetensors(model, path)'
     )
-  if recipe.get('name') not in models.MODELS:  # a file of weights must not import a module
+  if recipe.get('name') not in list(models.MODELS):  # a file of weights must not import a module
     raise ArgumentError(
       f'{os.fspath(path)} holds a network of the class {recipe.get("name")!r}, which is not in '
       'scs_jax: build it, then call scs_jax.export.from_safetensors(model, path)'
@@ -110,8 +110,8 @@ def _read(path: str | os.PathLike) -> tuple[dict[str, jax.Array], dict[str, Any]
   try:
     with safetensors.safe_open(path, framework='flax') as file:
       arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
-      about = (file.metadata() or {}).get(_HEADER, '{}')
-    return arrays, models.with_tuples(json.loads(about))
+      about = json.loads((file.metadata() or {}).get(_HEADER, '{}'))
+    return arrays, models.with_tuples(about) if isinstance(about, dict) else {}
   except OSError as error:
     raise ArgumentError(f'{path} cannot be read: {error}') from error
   except (safetensors.SafetensorError, ValueError, TypeError) as error:

@@ -14,6 +14,7 @@ from importlib.machinery import SourceFileLoader
 from etils import epath
 
 from scs_jax.errors import ArgumentError, UserError, did_you_mean
+from scs_jax.train import shipped
 from scs_jax.train.config import Config, check_keys, from_dict
 
 _LONGEST = 300  # characters of a message; ml_collections prints whole configs
@@ -24,7 +25,8 @@ def load(given: str) -> Config:
 
   Args:
     given: 'FILE.py' or 'FILE.py:ARGUMENT', whose function `get_config` is called without arguments
-      or with this one; or the `config.json` of a workdir, a folder or `gs://`.
+      or with this one; 'NAME' or 'NAME:ARGUMENT' for a file that comes with the package; or the
+      `config.json` of a workdir, a folder or `gs://`.
 
   Raises:
     ArgumentError: there is no such file, it raises an exception, or it returns no config. The
@@ -32,7 +34,7 @@ def load(given: str) -> Config:
   """
   if given.endswith('.json'):
     return _from_json(given)
-  path, colon, argument = given.partition(':')
+  path, colon, argument = shipped.path_of(given).partition(':')
   path = os.path.expanduser(path)
   module = _module(given, path)
   get_config = getattr(module, 'get_config', None)
@@ -89,6 +91,9 @@ def _module(given: str, path: str) -> types.ModuleType:
 
 def _absent(path: str) -> str:
   """Says that there is no such file, and which one may be meant."""
+  name = pathlib.Path(path).stem
+  if path.endswith('.py') and name in shipped.names():
+    return f'there is no such file; --config={name} is the one that comes with the package'
   folder = os.path.dirname(path)
   files = [*pathlib.Path(folder or '.').glob('*.py'), *pathlib.Path('configs').glob('*.py')]
   near = did_you_mean(path, map(str, files)) or did_you_mean(
