@@ -53,18 +53,18 @@ _NETWORK_MODES = ('summary', 'export')  # of a config, a workdir or a network of
 _EXAMPLE = 'python -m scs_jax.main --config=configs/quickstart.py --workdir=/tmp/quickstart'
 
 
-def main(config: configuration.Config | None) -> None:
+def main(config: configuration.Config) -> None:
   """Runs what the flags say.
 
   Args:
-    config: that of the flags, if they need one.
+    config: that of the flags; None if they need none.
   """
   if _LIST.value:
     return _print(listing())
   if _MODE.value == 'summary':
     return _print(summary.table(_network(config)))
   if _MODE.value == 'export':
-    export.to_file(_network(config), _OUTPUT.value)
+    export.to_file(_network(config), str(_OUTPUT.value))
     return _print(_OUTPUT.value)
   workdir = str(_WORKDIR.value)  # `parse` requires it
   if _MODE.value == 'explorer':
@@ -87,7 +87,7 @@ def main(config: configuration.Config | None) -> None:
 def _network(config: configuration.Config | None) -> Any:
   """Returns a trained network, or that of a config with its first weights."""
   if config is None:
-    return scs_jax.load(_WORKDIR.value, _STEP.value)
+    return scs_jax.load(str(_WORKDIR.value), _STEP.value)
   settings = {name: config.data[name] for name in ('data_dir', 'resolution')}
   sizes = data.sizes(config.data.name, **settings)  # the data set need not be prepared
   experiment = train.Experiment(config, sizes=sizes)
