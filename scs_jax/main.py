@@ -97,7 +97,12 @@ def parse(argv: list[str]) -> configuration.Config:
     )
   config = config_file.load(str(_CONFIG.value))
   _define_keys(config, argv)
-  others = flags.FLAGS(argv)[1:]
+  try:
+    others = flags.FLAGS(argv)[1:]
+  except flags.UnrecognizedFlagError as error:
+    if error.flagname.startswith('config.'):
+      configuration.read(config, error.flagname.removeprefix('config.'), '')  # says what there is
+    raise
   if others:
     raise ArgumentError(f'{others[0]!r} is no flag: flags begin with two dashes and have no spaces')
   if _STEP.value is not None and _MODE.value == 'train':

@@ -6,6 +6,7 @@ on the command line: `--config.optimizer.schedule.peak_learning_rate=0.01`.
 
 import dataclasses
 import inspect
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -105,7 +106,8 @@ KEYS: dict[str, Key] = {
   'augment.shear': Key(0.0, number(least=0, below=90), 'Largest angle, degrees.'),
   'augment.cutout': Key(0, whole(least=0), 'Side of a blackened square, pixels; 0 is off.'),
   # ---------------------------------------------------------------------------------- Training
-  'batch_size': Key(128, whole(least=1), 'Examples per step, over all devices and hosts.'),
+  'batch_size': Key(
+    128, whole(least=1, most=2**20), 'Examples per step, over all devices and hosts.'),
   'eval_batch_size': Key(
     500,
     whole(least=1),
@@ -169,8 +171,8 @@ KEYS: dict[str, Key] = {
     1, whole(least=-1), 'Devices that also split parameters and optimizer state.', **FREE
   ),
   'log_every_steps': Key(100, whole(least=1), 'Steps between rows of training metrics.', **FREE),
-  'eval_every_epochs': Key(1.0, number(above=0), 'Epochs between evaluations.', **FREE),
-  'save_every_epochs': Key(5.0, number(above=0), 'Epochs between checkpoints.', **FREE),
+  'eval_every_epochs': Key(1.0, number(least=1e-6), 'Epochs between evaluations.', **FREE),
+  'save_every_epochs': Key(5.0, number(least=1e-6), 'Epochs between checkpoints.', **FREE),
   'keep_latest': Key(2, whole(least=1), 'Newest checkpoints kept.', **FREE),
   'keep_best': Key(1, whole(least=0), 'Best checkpoints kept in addition.', **FREE),
   'rollbacks': Key(
@@ -184,7 +186,7 @@ KEYS: dict[str, Key] = {
   ),
   'stall_seconds': Key(
     600.0,
-    number(above=0, most=1e9),
+    number(above=0, most=10**9),
     'After so long without progress, processes report what they wait for.',
     **FREE,
   ),
@@ -223,7 +225,7 @@ def keys_of(model: str) -> dict[str, Key]:
   """
   keys = {'model.name': Key(model, text(), "A network of scs_jax.models, or 'my_module:MyNet'.")}
   for name, parameter in models.parameters_of(model).items():
-    if (kind := _kind_of(name, parameter)) is not None:
+    if (kind := _kind_of(model, name, parameter)) is not None:
       given = None if parameter.default is inspect.Parameter.empty else tuples(parameter.default)
       if kind.type is str and name in _DTYPES:
         given = 'float32' if given is None else jnp.dtype(given).name  # None means that of images
@@ -235,14 +237,15 @@ _DTYPES = ('dtype', 'param_dtype')
 _PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
 
 
-def _kind_of(name: str, parameter: inspect.Parameter) -> Kind | None:
+def _kind_of(model: str, name: str, parameter: inspect.Parameter) -> Kind | None:
   """Returns the kind of a model's argument; None if no config can say it, such as a function."""
   if name in _DTYPES:
     return dtype()
   empty = parameter.default is inspect.Parameter.empty
   if not empty and not isinstance(parameter.default, _PLAIN):
     return None
-  kind = of_annotation(parameter.annotation, None if empty else parameter.default)
+  least = -math.inf if ':' in model else 1  # ours have no whole numbers but sizes and counts
+  kind = of_annotation(parameter.annotation, None if empty else parameter.default, least)
   return dataclasses.replace(kind, optional=kind.optional and not empty)
 
 
@@ -335,8 +338,14 @@ def _is_group(key: str, keys: Mapping[str, Key]) -> bool:
 
 
 def _unknown(key: str, keys: Mapping[str, Key]) -> str:
-  near = nearest(key, keys, likeness=0.0)
-  return f'the config has no key {key!r}; the nearest is {near!r}, and --help lists all'
+  if near := nearest(key, keys):
+    return f'the config has no key {key!r}; the nearest is {near!r}'
+  group = key.rpartition('.')[0]
+  prefix = f'{group}.' if _is_group(group, keys) else ''
+  inside = dict.fromkeys(
+    name.removeprefix(prefix).partition('.')[0] for name in keys if name.startswith(prefix)
+  )
+  return f'the config has no key {key!r}; {prefix[:-1] or "it"} has {", ".join(inside)}'
 
 
 def _short(value: Any) -> str:
@@ -358,10 +367,9 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
     ArgumentError: there is a key or a value that no config has.
   """
   wrong = f'{source} is not the config of a run of this version of scs_jax'
-  try:
-    name = values['model']['name']
-  except (KeyError, TypeError) as error:
-    raise ArgumentError(f'{wrong}: it has no model.name') from error
+  name = _model_name(values)
+  if name is None:
+    raise ArgumentError(f'{wrong}: it has no model.name')
   config = default(name)
   try:
     for key, value in values.items():
@@ -386,8 +394,8 @@ def check_keys(config: Config) -> None:
     raise ArgumentError(
       f'a config is what train.config.default() returns, got {_short(config)}: return that'
     )
-  name = config.get('model') and config.model.get('name')
-  if not isinstance(name, str):
+  name = _model_name(config)
+  if name is None:
     raise ArgumentError('the config has no model.name: begin with train.config.default()')
   keys = keys_of(name)
   given = dict(leaves(config))
@@ -403,6 +411,12 @@ def check_keys(config: Config) -> None:
   for key in keys:
     if key not in given:
       raise ArgumentError(f'the config lacks {key}: begin with train.config.default()')
+
+
+def _model_name(values: Any) -> str | None:
+  model = values.get('model') if isinstance(values, Mapping | ConfigDict) else None
+  name = model.get('name') if isinstance(model, Mapping | ConfigDict) else None
+  return name if isinstance(name, str) else None
 
 
 def check(config: Config) -> None:
