@@ -107,7 +107,8 @@ KEYS: dict[str, Key] = {
   'augment.cutout': Key(0, whole(least=0), 'Side of a blackened square, pixels; 0 is off.'),
   # ---------------------------------------------------------------------------------- Training
   'batch_size': Key(
-    128, whole(least=1, most=2**20), 'Examples per step, over all devices and hosts.'),
+    128, whole(least=1, most=2**20), 'Examples per step, over all devices and hosts.'
+  ),
   'eval_batch_size': Key(
     500,
     whole(least=1),
@@ -338,14 +339,14 @@ def _is_group(key: str, keys: Mapping[str, Key]) -> bool:
 
 
 def _unknown(key: str, keys: Mapping[str, Key]) -> str:
-  if near := nearest(key, keys):
-    return f'the config has no key {key!r}; the nearest is {near!r}'
-  group = key.rpartition('.')[0]
+  group, _, last = key.rpartition('.')
   prefix = f'{group}.' if _is_group(group, keys) else ''
-  inside = dict.fromkeys(
-    name.removeprefix(prefix).partition('.')[0] for name in keys if name.startswith(prefix)
-  )
-  return f'the config has no key {key!r}; {prefix[:-1] or "it"} has {", ".join(inside)}'
+  inside = [name for name in keys if name.startswith(prefix)]
+  near = nearest(last if prefix else key, inside) or nearest(last, keys)
+  if near:
+    return f'the config has no key {key!r}; the nearest is {near!r}'
+  names = dict.fromkeys(name.removeprefix(prefix).partition('.')[0] for name in inside)
+  return f'the config has no key {key!r}; {group if prefix else "it"} has {", ".join(names)}'
 
 
 def _short(value: Any) -> str:

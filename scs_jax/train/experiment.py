@@ -124,8 +124,8 @@ class Experiment:
     total = self.config.total_epochs * self.steps_per_epoch
     if total >= 2**31:
       raise ArgumentError(
-        f'total_epochs={self.config.total_epochs} of {self.train_set.size} examples are {total:.3g} '
-        'steps, more than a counter of 32 bits holds: train less'
+        f'total_epochs={self.config.total_epochs} of {self.train_set.size} examples are '
+        f'{total:.3g} steps, more than a counter of 32 bits holds: train less'
       )
     return max(1, round(total))
 

@@ -50,8 +50,8 @@ class Kind:
 
   def check(self, value: Any) -> str:
     """Returns what a value must be instead, or '' if it is right."""
-    if self.optional and value is None:
-      return ''
+    if value is None:
+      return '' if self.optional else self.what
     try:
       words = self.problem(self.convert(value))
     except (ValueError, TypeError):
@@ -216,7 +216,7 @@ def anything() -> Kind:
     except (ValueError, SyntaxError):
       return word
 
-  return Kind(object, 'a value', tuples, parse)
+  return Kind(object, 'set to a value', tuples, parse)
 
 
 def either(*kinds: Kind) -> Kind:
