@@ -144,7 +144,12 @@ def parse(argv: list[str]) -> configuration.Config | None:
     return _check_words(argv)
   config = config_file.load(_CONFIG.value or config_of(str(_WORKDIR.value)))
   _define_keys(config, argv)
-  _check_words(argv)
+  try:
+    _check_words(argv)
+  except flags.UnrecognizedFlagError as error:
+    if error.flagname.startswith('config.'):
+      configuration.read(config, error.flagname.removeprefix('config.'), '')  # says what there is
+    raise
   if _STEP.value is not None and _MODE.value == 'train':
     raise ArgumentError(
       f'--step={_STEP.value} is for the other modes than train, which resumes at the newest '

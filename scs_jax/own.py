@@ -26,12 +26,17 @@ def find(argument: str, name: str, kind: str, remedy: str = '') -> Any:
   """
   module_name, _, attribute = name.partition(':')
   given = f'{argument}={name!r}'
-  if not all(part.isidentifier() for part in (*module_name.split('.'), attribute)):
+  is_module = all(part.isidentifier() for part in module_name.split('.'))
+  if not is_module or not attribute.isidentifier() or module_name.endswith('.py'):
     file = pathlib.PurePath(module_name).name.removesuffix('.py')
-    example = f'{file if file.isidentifier() else "my_module"}:{attribute or "load"}'
+    file = file if file.isidentifier() else 'my_module'
+    wrong = f'{attribute!r} is not a name in Python'
+    if attribute.isidentifier():
+      wrong = f'{module_name!r} is not the name of a Python module'
+    example = f'{file}:{attribute if attribute.isidentifier() else "Name"}'
     raise ArgumentError(
-      f'{given} is not MODULE:NAME, because {module_name!r} is not the name of a Python module. '
-      f'For a {kind} in the file my_module.py write {example!r}'
+      f'{given} is not MODULE:NAME, because {wrong}. For a {kind} in the file {file}.py write '
+      f'{example!r}'
     )
   module = _module(given, module_name, remedy)
   value = getattr(module, attribute, None)

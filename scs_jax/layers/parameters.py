@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from scs_jax.errors import ArgumentError, check_known
@@ -58,7 +59,10 @@ def check_initial(name: str, init: float | Initializer, mode: str) -> None:
     if mode == 'fixed':
       raise ArgumentError(f"{name}_init must be a number when {name}_mode is 'fixed', got {init!r}")
     return
-  value = float(init)
+  try:
+    value = float(init)
+  except (TypeError, ValueError):
+    value = math.nan
   zero_is_fine = name == 'q' and mode == 'fixed' and value == 0
   if not (0 < value < math.inf or zero_is_fine):
     hint = ' (use a small one, e.g. 1e-3; only a fixed q may be 0)' if name == 'q' else ''
@@ -111,6 +115,8 @@ def kernel_shape(
   """
   kernel_size = per_dimension('kernel_size', kernel_size, len(kernel_size))
   for name, features in (('in_features', in_features), ('out_features', out_features)):
+    if not isinstance(features, int | np.integer):
+      raise ArgumentError(f'{name} must be a whole number, got {features!r}')
     if features < 1:
       raise ArgumentError(f'{name} must be at least 1, got {features}')
     if groups < 1 or features % groups:

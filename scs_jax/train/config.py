@@ -131,8 +131,14 @@ def _is_group(key: str, keys: Mapping[str, Key]) -> bool:
 
 
 def _unknown(key: str, keys: Mapping[str, Key]) -> str:
-  near = nearest(key, keys, likeness=0.0)
-  return f'the config has no key {key!r}; the nearest is {near!r}, and --help lists all'
+  group, _, last = key.rpartition('.')
+  prefix = f'{group}.' if _is_group(group, keys) else ''
+  inside = [name for name in keys if name.startswith(prefix)]
+  near = nearest(last if prefix else key, inside) or nearest(last, keys)
+  if near:
+    return f'the config has no key {key!r}; the nearest is {near!r}'
+  names = dict.fromkeys(name.removeprefix(prefix).partition('.')[0] for name in inside)
+  return f'the config has no key {key!r}; {group if prefix else "it"} has {", ".join(names)}'
 
 
 def _short(value: Any) -> str:
@@ -154,10 +160,9 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
     ArgumentError: there is a key or a value that no config has.
   """
   wrong = f'{source} is not the config of a run of this version of scs_jax'
-  try:
-    name = values['model']['name']
-  except (KeyError, TypeError) as error:
-    raise ArgumentError(f'{wrong}: it has no model.name') from error
+  name = _model_name(values)
+  if name is None:
+    raise ArgumentError(f'{wrong}: it has no model.name')
   config = default(name)
   try:
     for key, value in values.items():
@@ -182,8 +187,8 @@ def check_keys(config: Config) -> None:
     raise ArgumentError(
       f'a config is what train.config.default() returns, got {_short(config)}: return that'
     )
-  name = config.get('model') and config.model.get('name')
-  if not isinstance(name, str):
+  name = _model_name(config)
+  if name is None:
     raise ArgumentError('the config has no model.name: begin with train.config.default()')
   keys = keys_of(name)
   given = dict(leaves(config))
@@ -199,6 +204,12 @@ def check_keys(config: Config) -> None:
   for key in keys:
     if key not in given:
       raise ArgumentError(f'the config lacks {key}: begin with train.config.default()')
+
+
+def _model_name(values: Any) -> str | None:
+  model = values.get('model') if isinstance(values, Mapping | ConfigDict) else None
+  name = model.get('name') if isinstance(model, Mapping | ConfigDict) else None
+  return name if isinstance(name, str) else None
 
 
 def check(config: Config) -> None:

@@ -16,6 +16,7 @@ from etils import epath
 from scs_jax.errors import ArgumentError, UserError, did_you_mean
 from scs_jax.train import shipped
 from scs_jax.train.config import Config, check_keys, from_dict
+from scs_jax.train.keys import KEYS
 
 _LONGEST = 300  # characters of a message; ml_collections prints whole configs
 
@@ -106,14 +107,21 @@ def _told(given: str, path: str, error: BaseException) -> ArgumentError:
   """Returns what a config file raised, as one line with its file and line."""
   places = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
   line = f', line {places[-1]}' if places else ''
-  said = str(error)
-  if isinstance(error, SyntaxError):
-    line = f', line {error.lineno}' if error.filename == path else line
-    where = '' if error.filename == path else f' in {error.filename}, line {error.lineno}'
-    said = f'{error.msg}{where}'
-  if not isinstance(error, UserError):
-    hint = re.search(r'Did you mean "\w+"', said)
-    first = said.partition(' Other fields present')[0].replace('\n', ' ')
-    said = first if len(first) <= _LONGEST else f'{first[:_LONGEST]}…'
-    said = f'{type(error).__name__}: {said}' + (f' {hint[0]}?' if hint else '')
-  return ArgumentError(f'--config={given}{line}: {said}')
+  if isinstance(error, SyntaxError) and error.filename == path:
+    line = f', line {error.lineno}'
+  return ArgumentError(f'--config={given}{line}: {_said(error)}')
+
+
+def _said(error: BaseException) -> str:
+  if isinstance(error, UserError):
+    return str(error)
+  # ml_collections raises an AttributeError round a KeyError for a key that a config does not have.
+  cause = error.args[0] if error.args else ''
+  if isinstance(error, AttributeError) and isinstance(cause, KeyError):
+    cause = cause.args[0]
+  if key := re.fullmatch(r"""(?s)['"](\w+)['"]|Key "(\w+)" does not exist.*""", str(cause)):
+    name = key[1] or key[2]
+    return f'the config has no key {name!r}{did_you_mean(name, KEYS) or ";"} --help lists all'
+  text = error.msg if isinstance(error, SyntaxError) else str(error)
+  text = ' '.join(f'{type(error).__name__}: {text}'.splitlines())
+  return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}…'

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -117,7 +118,9 @@ KEYS: dict[str, Key] = {
   'augment.shear': Key(0.0, number(least=0, below=90), 'Largest angle, degrees.'),
   'augment.cutout': Key(0, whole(least=0), 'Side of a blackened square, pixels; 0 is off.'),
   # ---------------------------------------------------------------------------------- Training
-  'batch_size': Key(128, whole(least=1), 'Examples per step, over all devices and hosts.'),
+  'batch_size': Key(
+    128, whole(least=1, most=2**20), 'Examples per step, over all devices and hosts.'
+  ),
   'eval_batch_size': Key(
     500,
     whole(least=1),
@@ -181,8 +184,8 @@ KEYS: dict[str, Key] = {
     1, whole(least=-1), 'Devices that also split parameters and optimizer state.', **FREE
   ),
   'log_every_steps': Key(100, whole(least=1), 'Steps between rows of training metrics.', **FREE),
-  'eval_every_epochs': Key(1.0, number(above=0), 'Epochs between evaluations.', **FREE),
-  'save_every_epochs': Key(5.0, number(above=0), 'Epochs between checkpoints.', **FREE),
+  'eval_every_epochs': Key(1.0, number(least=1e-6), 'Epochs between evaluations.', **FREE),
+  'save_every_epochs': Key(5.0, number(least=1e-6), 'Epochs between checkpoints.', **FREE),
   'keep_latest': Key(2, whole(least=1), 'Newest checkpoints kept.', **FREE),
   'keep_best': Key(1, whole(least=0), 'Best checkpoints kept in addition.', **FREE),
   'rollbacks': Key(
@@ -196,7 +199,7 @@ KEYS: dict[str, Key] = {
   ),
   'stall_seconds': Key(
     600.0,
-    number(above=0, most=1e9),
+    number(above=0, most=10**9),
     'After so long without progress, processes report what they wait for.',
     **FREE,
   ),
@@ -212,7 +215,7 @@ def keys_of(model: str) -> dict[str, Key]:
   """
   keys = {'model.name': Key(model, text(), "A network of scs_jax.models, or 'my_module:MyNet'.")}
   for name, parameter in models.parameters_of(model).items():
-    if (kind := _kind_of(name, parameter)) is not None:
+    if (kind := _kind_of(model, name, parameter)) is not None:
       given = None if parameter.default is inspect.Parameter.empty else tuples(parameter.default)
       if kind.type is str and name in _DTYPES:
         given = 'float32' if given is None else jnp.dtype(given).name  # None means that of images
@@ -224,12 +227,13 @@ _DTYPES = ('dtype', 'param_dtype')
 _PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
 
 
-def _kind_of(name: str, parameter: inspect.Parameter) -> Kind | None:
+def _kind_of(model: str, name: str, parameter: inspect.Parameter) -> Kind | None:
   """Returns the kind of a model's argument; None if no config can say it, such as a function."""
   if name in _DTYPES:
     return dtype()
   empty = parameter.default is inspect.Parameter.empty
   if not empty and not isinstance(parameter.default, _PLAIN):
     return None
-  kind = of_annotation(parameter.annotation, None if empty else parameter.default)
+  least = -math.inf if ':' in model else 1  # ours have no whole numbers but sizes and counts
+  kind = of_annotation(parameter.annotation, None if empty else parameter.default, least)
   return dataclasses.replace(kind, optional=kind.optional and not empty)

@@ -87,8 +87,12 @@ def make_schedule(total_steps: int, name: str, **settings) -> Schedule:
   check_known('schedule', name, SCHEDULES)
   accepted = list(inspect.signature(SCHEDULES[name]).parameters)[1:]
   settings = {setting: value for setting, value in settings.items() if value is not None}
-  for setting in settings:
-    check_known(f'setting of schedule {name!r}', setting, accepted)
+  for setting, value in settings.items():
+    if setting not in accepted:
+      raise ArgumentError(
+        f'unknown setting of schedule {name!r} {setting!r}={value}: set it to None; known: '
+        f'{", ".join(accepted)}'
+      )
   return SCHEDULES[name](total_steps, **settings)
 
 
