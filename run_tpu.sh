@@ -227,16 +227,18 @@ poll=${POLL_SECONDS:-30} grace=${GRACE_SECONDS:-120}
 [[ -n $zone ]] || fail "--zone is missing; see --help"
 [[ $zone =~ ^[a-z0-9-]+$ ]] || fail "--zone='$zone' is no zone, such as us-west4-a"
 [[ $attempts =~ ^[1-9][0-9]{0,5}$ ]] || fail "--attempts=$attempts must be a positive number"
-[[ "$poll $grace" =~ ^(0|[1-9][0-9]{0,4})\ (0|[1-9][0-9]{0,4})$ ]] || fail "POLL_SECONDS=$poll and GRACE_SECONDS=$grace must be whole numbers"
+for seconds in "$poll" "$grace"; do
+  [[ $seconds =~ ^(0|[1-9][0-9]{0,4})$ ]] || fail "POLL_SECONDS and GRACE_SECONDS must be whole numbers, not $seconds"
+done
 if [[ $mode == run ]]; then
   [[ -n $type ]] || fail "--type is missing, e.g. --type=v5litepod-16"
   [[ -n $config ]] || fail "--config is missing, e.g. --config=configs/imagenet.py"
   [[ -f ${config%%:*} ]] || fail "--config=$config: there is no file ${config%%:*} here"
   [[ -n $workdir ]] || fail "--workdir is missing, e.g. --workdir=gs://bucket/run"
-  [[ $workdir == *://* || $workdir == [/~]* ]] || fail "--workdir=$workdir must be in a bucket, gs://…, or begin with / or ~"
+  [[ $workdir == *://* || $workdir == [/~]* ]] || fail "--workdir=$workdir is relative: use gs://…"
   [[ -z $spot || $workdir == gs://* ]] || fail "--workdir=$workdir dies with a spot machine: use gs://…"
   [[ -z $data_copy || $data_copy == gs://* ]] || fail "--data-copy=$data_copy must be in a bucket, gs://…"
-  [[ -z $data_mount || $data_mount =~ ^[a-z0-9][a-z0-9._-]*$ ]] || fail "--data-mount=$data_mount must be a bucket's name"
+  [[ -z $data_mount || $data_mount =~ ^[a-z0-9][a-z0-9._-]*$ ]] || fail "--data-mount=$data_mount is no bucket's name"
   [[ -z $data_copy || -z $data_mount ]] || fail "use --data-copy or --data-mount, not both"
   [[ -n $runtime ]] || case $type in # https://cloud.google.com/tpu/docs/runtimes
     v2-* | v3-* | v4-*) runtime=tpu-ubuntu2204-base ;;
@@ -247,6 +249,7 @@ if [[ $mode == run ]]; then
     *) fail "--type=$type: its software is not known here, add --runtime=VERSION" ;;
   esac
 fi
+[[ -z $dry || $mode == run || $mode == delete ]] || fail "--dry-run is for a launch"
 [[ -n $dry ]] || command -v gcloud > /dev/null || fail "gcloud is not on PATH: install the Google Cloud CLI"
 
 home=$(cd "$(dirname "$0")" && pwd -P)
@@ -279,7 +282,7 @@ failed() {
 }
 
 # What gcloud has just said will be the same in an hour.
-is_hopeless() { grep -qE 'INVALID_ARGUMENT|PERMISSION_DENIED|active account|core/project' "$scratch/error"; }
+is_hopeless() { grep -qE '[A-Z]_ARGUMENT|NOT_FOUND|_DENIED|active account|core/project' "$scratch/error"; }
 
 state() {
   if [[ -n $dry ]]; then
@@ -299,9 +302,9 @@ create_resource() {
   tpus queued-resources create "$name" --node-id="$name" --accelerator-type="$type" \
     --runtime-version="$runtime" ${spot:+--spot} ${create[@]+"${create[@]}"} 2> "$scratch/error" || code=$?
   cat "$scratch/error" >&2
-  [[ $code -ne 2 ]] || fail "gcloud refuses to create $name, see above"
-  [[ $code -eq 0 ]] || ! is_hopeless || fail "gcloud refuses to create $name, see above"
-  [[ $code -eq 0 ]] || failed "$name could not be created, see above" "$no_machine"
+  [[ $code -ne 0 ]] || return 0
+  if [[ $code -eq 2 ]] || is_hopeless; then fail "gcloud refuses to create $name, see above"; fi
+  failed "$name could not be created, see above" "$no_machine"
 }
 
 # Waits for the machine. Makes it if there is none, once in an attempt, or anew if it was taken away.
@@ -311,11 +314,12 @@ acquire() {
     now=$(state)
     [[ $now == "$before" ]] || say "$name is $now"
     before=$now
+    [[ $mode == run || $now == ACTIVE || $now == UNKNOWN ]] || fail "$name cannot be reached: it is $now"
     case $now in
       ACTIVE) return ;;
       UNKNOWN)
         [[ $attempt -gt 1 ]] || ! is_hopeless || fail "gcloud refuses to describe $name, see above"
-        failed "gcloud could not describe $name, see above" "Check the network, and: gcloud auth login." || return
+        failed "gcloud could not describe $name, see above" "Perhaps: gcloud auth login." || return
         ;;
       ABSENT)
         [[ -z $made ]] || failed "$name has vanished" "$no_machine" || return
@@ -324,7 +328,7 @@ acquire() {
         ;;
       FAILED | SUSPENDED)
         tpus queued-resources describe "$name" --format='yaml(state)' >&2 || true
-        delete_resource || failed "$name is $now and could not be deleted, see above" "Delete it by hand." || return
+        delete_resource || failed "$name could not be deleted, see above" "Delete it by hand." || return
         [[ -z $made ]] || failed "$name became $now, see above" "$no_machine" || return
         ;;
     esac
@@ -339,7 +343,8 @@ prepare() {
   cp "${BASH_SOURCE[0]}" "$stage/run_tpu.sh"
   [[ $mode == run ]] || return 0
   # Before anything is created, and billed, for a wheel that cannot be built.
-  run python3 -m pip wheel --quiet --no-deps --wheel-dir="$stage" "$home" || fail "the wheel could not be built, see above"
+  run python3 -m pip wheel --quiet --no-deps --wheel-dir="$stage" "$home" ||
+    fail "the wheel could not be built, see above"
   cp -R "$home/configs" "$stage/code/"
   cp "$file" "$stage/config"
   folder=$(cd "$(dirname "$file")" && pwd -P)
@@ -351,7 +356,8 @@ prepare() {
     cp "$stage/config" "$stage/code/$file"
   fi
   [[ $config != *:* ]] || file+=:${config#*:}
-  printf '%s\0' --distributed --config="$file" --workdir="$workdir" ${program[@]+"${program[@]}"} > "$stage/arguments"
+  printf '%s\0' --distributed --config="$file" --workdir="$workdir" \
+    ${program[@]+"${program[@]}"} > "$stage/arguments"
   [[ -z $data_copy ]] || printf %s "$data_copy" > "$stage/data_copy"
   [[ -z $data_mount ]] || printf %s "$data_mount" > "$stage/data_mount"
 }
@@ -365,6 +371,7 @@ ask() {
   [[ $code -eq 0 ]] || failed "the workers could not be reached, see above" \
     "Perhaps: ssh-add ~/.ssh/google_compute_engine. Look at the firewall, too." || return
   conditions=$(sed -n 's/.*scs_jax says: //p' "$scratch/said")
+  [[ -n $conditions ]] || failed "the workers did not answer" "Look at them: ${me}--attach"
 }
 
 # Starts the run on all workers, unless all of them have one to follow.
@@ -417,15 +424,16 @@ show() {
 
 # Waits until the run has ended on all workers. A worker that goes on long after another one hangs.
 await() {
-  local line hurried='' code host
+  local line hurried='' how code host
   on all await | while IFS= read -r line; do
     [[ $line == *'scs_jax says: '* ]] || continue
     line=${line#*scs_jax says: }
     echo "$line" >> "$scratch/ends"
     [[ -z $hurried ]] || continue
     hurried=yes
-    read -r _ code _ _ host <<< "$line"
-    say "the run ended on $host with exit code $code; the other workers have $grace s"
+    read -r how code _ _ host <<< "$line"
+    [[ $how != ended || $workers -eq 1 ]] ||
+      say "the run ended on $host with exit code $code; the other workers have $grace s"
     { sleep "$grace" && touch "$scratch/hung" && until on all stop "$grace"; do sleep "$poll"; done; } &
   done
   return "${PIPESTATUS[0]}"
@@ -439,7 +447,8 @@ end_jobs() {
 
 # Follows the run to its end on all workers.
 watch() {
-  local shower waiter lost='' begun=$SECONDS
+  local shower waiter lost='' begun=$SECONDS workers ends
+  workers=$(grep -c . <<< "$conditions")
   rm -f "$scratch/hung"
   : > "$scratch/ends"
   set -m # each job is a process group, and can be ended as a whole
@@ -459,7 +468,8 @@ watch() {
   done
   end_jobs
   [[ $((SECONDS - begun)) -lt 600 ]] || failures=0
-  if [[ -n $lost ]] || grep -qvE '^(ended|seen) [0-9]+ [0-9.]+ (itself|stopped) ' "$scratch/ends"; then
+  ends=$(grep -cE '^(ended|seen) [0-9]+ [0-9.]+ (itself|stopped) ' "$scratch/ends" || true)
+  if [[ -n $lost || $ends -ne $workers ]]; then
     failed "the machine or the connection was lost" "The run may be alive: ${me}--attach."
   fi
 }
@@ -471,13 +481,13 @@ report() {
   first=$(awk '$2 > 0 { print $3, $2, $NF }' "$scratch/ends" | sort -n | head -n 1)
   read -r _ code host <<< "${first:-0 0 -}"
   on all seen "$host" || true # shows the end of its log, unless that was shown
-  if [[ $code -ne 0 ]]; then
-    say "the run ended with exit code $code on $host, see above; all logs: ${me}--logs=DIR"
-  elif [[ -e $scratch/hung ]]; then
+  if [[ -e $scratch/hung && $code -eq 0 ]]; then
     say "a worker did not end within $grace s after the others, and was stopped; all logs: ${me}--logs=DIR"
     code=1
-  elif grep -q ' stopped ' "$scratch/ends"; then
-    say "the run was stopped; the same command resumes it"
+  elif [[ ! -e $scratch/hung ]] && grep -q ' stopped ' "$scratch/ends"; then
+    say "the run was stopped, with exit code $code; the same command resumes it"
+  elif [[ $code -ne 0 ]]; then
+    say "the run ended with exit code $code on $host, see above; all logs: ${me}--logs=DIR"
   else
     say "the run has ended"
   fi
@@ -486,7 +496,7 @@ report() {
 }
 
 interrupted() {
-  say "the run goes on without this launcher. Follow it: ${me}--attach. End it: ${me}--stop"
+  say "the launcher ends; a run that was started goes on. Follow it: ${me}--attach. End it: ${me}--stop"
   exit 130
 }
 
@@ -500,14 +510,11 @@ elif [[ $mode == logs ]]; then
   mkdir -p "$logs"
   count=$(tpus tpu-vm describe "$name" --format='value(networkEndpoints.len())')
   [[ $count =~ ^[0-9]+$ ]] || fail "gcloud does not say how many workers $name has: $count"
-  for ((i = 0; i < count; i++)); do copy "$name:scs_jax/run/log" "$(cd "$logs" && pwd)/worker-$i.log" --worker="$i"; done
+  logs=$(cd "$logs" && pwd)
+  for ((i = 0; i < count; i++)); do copy "$name:scs_jax/run/log" "$logs/worker-$i.log" --worker="$i"; done
   exit
 fi
 prepare
-if [[ $mode != run ]]; then
-  now=$(state)
-  [[ $now == ACTIVE ]] || fail "$name cannot be reached: it is $now"
-fi
 if [[ -n $dry ]]; then
   create_resource
   copy --recurse "$scratch/scs_jax" "$name:" --worker=all
@@ -515,7 +522,7 @@ if [[ -n $dry ]]; then
   on 0 follow 1.1 1
   exit
 elif [[ $mode == stop ]]; then
-  ask || fail "$trouble. $remedy"
+  if ! acquire || ! ask; then fail "$trouble. $remedy"; fi
   [[ $conditions == *live* ]] || fail "no run is alive on $name"
   on all stop "$grace"
   on all seen
