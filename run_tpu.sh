@@ -442,7 +442,7 @@ watch() {
   jobs=("$shower" "$waiter" $!)
   set +m
   wait "$waiter" || lost=yes
-  for ((i = 0; i < 5 * grace; i++)); do # the last lines of the log are on their way
+  for ((i = 0; i < 1500; i++)); do # the last lines of the log are on their way, perhaps by a new connection
     kill -0 "$shower" 2> /dev/null || break
     sleep 0.2
   done

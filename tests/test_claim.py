@@ -13,6 +13,7 @@ from etils import epath
 
 from scs_jax.errors import ArgumentError, UserError
 from scs_jax.workdir import (
+  Checkpoints,
   WorkdirError,
   check_present,
   check_same_run,
@@ -69,6 +70,13 @@ class TestClaim:
     path.write_text('a file')
     with pytest.raises(ArgumentError, match='cannot be written'):
       begin(path)
+
+  def test_checkpoints_that_are_no_folder_are_no_steps(self, path):
+    begin(path)
+    (path / 'checkpoints').write_text('a file')
+    begin(path)
+    with pytest.raises(ArgumentError, match='cannot be written'):
+      Checkpoints(path / 'checkpoints')
 
   def test_a_folder_that_disappears_is_missed(self, path):
     begin(path)

@@ -101,6 +101,21 @@ def test_mistakes_in_own_function(folder, name, message):
     data.load(name, 'train')
 
 
+def test_examples_given_in_python_cannot_be_loaded_again():
+  with pytest.raises(
+    ArgumentError, match=r"'examples' stands for arrays .*Experiment\(config, train"
+  ):
+    data.load('examples', 'train')
+
+
+@pytest.mark.parametrize('name', ['mnist5k', 'my_images:load', 'cifar10'])
+def test_channels_are_for_folders(name):
+  with pytest.raises(
+    ArgumentError, match=rf"data\.channels=1 is for .*'{name}'.*data.channels=None"
+  ):
+    data.load(name, 'train', channels=1)
+
+
 def test_own_function_is_not_streamed(folder):
   with pytest.raises(ArgumentError, match=r"data\.name='my_images:load' is loaded into memory"):
     data.load('my_images:load', 'train', resolution=32)

@@ -157,13 +157,19 @@ def held(model, images):
     for name in model.names:
       layer = getattr(model, name)
       if name.startswith(('scs', 'depthwise', 'pointwise')):
+        kernel, groups = layer.kernel[...], layer.feature_group_count
+        s = x
+        if layer.center:  # outside of the image is its mean
+          by_group = x.reshape(*x.shape[:-1], groups, -1)
+          s = (by_group - by_group.mean((1, 2, 4), keepdims=True)).reshape(x.shape)
+          kernel = kernel - kernel.mean((0, 1, 2), keepdims=True)
         linear = jax.lax.conv_general_dilated(
-          x,
-          jnp.tile(layer.kernel[...], layer.feature_group_count if layer.share_kernels else 1),
+          s,
+          jnp.tile(kernel, groups if layer.share_kernels else 1),
           np.broadcast_to(layer.strides, 2),
           layer.padding if isinstance(layer.padding, str) else [(layer.padding,) * 2] * 2,
           dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-          feature_group_count=layer.feature_group_count,
+          feature_group_count=groups,
           precision='highest',
         )
         factor = jnp.where(linear == 0, 0, layer(x) / linear)
@@ -202,10 +208,15 @@ NETWORKS = {
     ],
     {'output': 'b_cos', 'kernel_q': 0.3, 'q_mode': 'per_kernel', 'scale_init': 2.0},
   ),
-  'fixed p and q': (
-    (8, 8, 3),
-    [{'kind': 'scs', 'features': 5, 'window': 3, 'padding': 'VALID'}, {'kind': 'pool'}, HEAD],
-    {'p_mode': 'fixed', 'p_init': 3.0, 'q_mode': 'fixed', 'q_init': 0.0},
+  'centred, without q, p and q of one layer fixed': (
+    (9, 10, 3),
+    [
+      {'kind': 'scs', 'features': 6, 'window': 3, 'strides': 2, 'q_mode': 'fixed', 'q_init': 0},
+      {'kind': 'pool'},
+      {'kind': 'depthwise', 'padding': 1, 'p_mode': 'fixed', 'p_init': 3.0},
+      HEAD,
+    ],
+    {'center': True, 'output': 'unit'},
   ),
 }
 

@@ -269,7 +269,7 @@ def test_a_workdir_belongs_to_one_config(finished):
     ('optimizer.schedule.name', 'cosin', "did you mean 'cosine'"),
     ('optimizer.momentum', 1.0, r'momentum must be in \[0, 1\)'),
     ('optimizer.schedule.name', 'constant', 'cycle_momentum_to'),
-    ('optimizer.clip_norm', -1.0, 'clip_norm must be positive'),
+    ('optimizer.clip_norm', -1.0, 'clip_norm must be greater than 0 or None'),
     ('optimizer.weight_decay', -1.0, 'weight_decay must be at least 0'),
     ('mesh.data', 3, 'does not fit the 8 devices'),
     ('augment.shift', -1, 'shift'),

@@ -1,11 +1,11 @@
 """Tries what may happen to a launch, on real parts.
 
-python -m experiments.launch                            every scenario, three times
-python -m experiments.launch --only=ssh_is_lost         one of them
-python -m experiments.launch --nosshd                   without OpenSSH's server, which is used if it is there
+python -m experiments.launch                          every scenario, three times
+python -m experiments.launch --only=ssh_is_lost       one of them
+python -m experiments.launch --parts=gcloud           with the real gcloud, and a server as its API
+python -m experiments.launch --parts=link             without OpenSSH's server
 
-Adds a line for each scenario to results.jsonl and writes the table of the README from it. All scenarios
-take about 25 minutes on two idle cores.
+Adds a line for each scenario to results.jsonl and writes the table of the README from it.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags
 
 from experiments.flags import run
-from experiments.launch.bed import SSHD, Bed
+from experiments.launch.bed import GCLOUD, SSHD, Bed
 from experiments.launch.scenarios import SCENARIOS, description
 from experiments.results import append, newest, read, write_between
 from scs_jax.errors import ArgumentError
@@ -27,7 +27,12 @@ HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / 'results.jsonl'
 ONLY = flags.DEFINE_multi_enum('only', [], list(SCENARIOS), 'A scenario; may be repeated.')
 REPEAT = flags.DEFINE_integer('repeat', 3, 'How often each scenario is tried.', lower_bound=1)
-USE_SSHD = flags.DEFINE_bool('sshd', SSHD is not None, "Whether OpenSSH's server is used.")
+PARTS = flags.DEFINE_enum(
+  'parts',
+  'sshd',
+  ['link', 'sshd', 'gcloud'],
+  "What is real: nothing but run_tpu.sh, OpenSSH's server too, or the server and gcloud.",
+)
 
 
 def attempt(name: str) -> str:
@@ -37,7 +42,8 @@ def attempt(name: str) -> str:
     AssertionError: it is not as it must be.
   """
   with tempfile.TemporaryDirectory(prefix='launch-') as folder:
-    bed = Bed(pathlib.Path(folder), sshd=USE_SSHD.value)
+    gcloud = GCLOUD if PARTS.value == 'gcloud' else None
+    bed = Bed(pathlib.Path(folder), sshd=PARTS.value != 'link', gcloud=gcloud)
     try:
       return SCENARIOS[name](bed)
     finally:
@@ -45,17 +51,22 @@ def attempt(name: str) -> str:
 
 
 def table(lines: Iterable[Mapping[str, Any]]) -> str:
-  """Returns a Markdown table of the newest line for each scenario."""
-  rows = ['| what happens | tried | as wanted | outcome |', '|---|---|---|---|']
-  for line in newest(lines, 'scenario'):
-    what = description(line['scenario']).replace('|', '\\|')
-    rows.append(f'| {what} | {line["tried"]} | {line["as_wanted"]} | {line["outcome"]} |')
+  """Returns a Markdown table of the newest line for each scenario and its parts."""
+  found = {(line['scenario'], line['parts']): line for line in newest(lines, 'scenario', 'parts')}
+  rows = ['| what happens | as wanted | with the real gcloud | outcome |', '|---|---|---|---|']
+  for name in SCENARIOS:
+    shown = [found.get((name, parts)) for parts in ('sshd', 'gcloud')]
+    counts = [f'{line["as_wanted"]} of {line["tried"]}' if line else '' for line in shown]
+    outcome = next((line['outcome'] for line in shown if line), '')
+    rows.append(f'| {" | ".join([description(name), *counts, outcome])} |')
   return '\n'.join(rows)
 
 
 def main(_) -> None:
-  if USE_SSHD.value and not SSHD:
-    raise ArgumentError("--sshd needs OpenSSH's server: install it, or use --nosshd")
+  if PARTS.value != 'link' and not SSHD:
+    raise ArgumentError("OpenSSH's server is not installed: install it, or use --parts=link")
+  if PARTS.value == 'gcloud' and not GCLOUD:
+    raise ArgumentError('--parts=gcloud: the Google Cloud CLI is not installed')
   for name in ONLY.value or SCENARIOS:
     begun, outcome, failures = time.monotonic(), '', []
     for _ in range(REPEAT.value):
@@ -68,17 +79,17 @@ def main(_) -> None:
       'as_wanted': REPEAT.value - len(failures),
       'outcome': outcome or 'FAILED',
       'failures': failures,
-      'connection': "OpenSSH's server" if USE_SSHD.value else 'link.py',
       'seconds': round((time.monotonic() - begun) / REPEAT.value, 1),
     }
-    append(RESULTS, {'scenario': name}, values)
+    append(RESULTS, {'scenario': name, 'parts': PARTS.value}, values)
     print(
       f'{name}: {values["as_wanted"]} of {REPEAT.value}: {outcome} {failures or ""}', flush=True
     )
   text = table(read(RESULTS))
   write_between(HERE / 'README.md', 'table', text)
   print(text)
-  bad = [line['scenario'] for line in newest(read(RESULTS), 'scenario') if line['failures']]
+  lines = newest(read(RESULTS), 'scenario', 'parts')
+  bad = [line['scenario'] for line in lines if line['failures']]
   if bad:
     raise SystemExit(f'not as wanted: {", ".join(bad)}')
 

@@ -1,7 +1,8 @@
-"""A cloud on this machine: `run_tpu.sh` itself, workers with a home each, and a stand-in for gcloud.
+"""A cloud on this machine: `run_tpu.sh` itself, and workers with a home and a shell each.
 
-The workers are reached through OpenSSH's server on the loopback device or, where there is none, through
-`link.py`. The training is `program.py`.
+The workers are reached through OpenSSH's server on the loopback device or, where there is none,
+through `link.py`. gcloud is `gcloud.py`, or the real one, with `api.py` in the place of Google's
+service. The training is `program.py`.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from typing import Any
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 SSHD = shutil.which('sshd', path=f'{os.environ["PATH"]}:/usr/sbin')
+GCLOUD = shutil.which('gcloud')
 SFTP = pathlib.Path('/usr/lib/openssh/sftp-server')
 ARGUMENTS = {
   'name': 'scs',
@@ -34,7 +36,9 @@ PATIENCE_SECONDS = 180
 # What is on the PATH of this machine, and of a worker.
 PIP = """#!/bin/sh
 # Builds a wheel, or installs uv.
-for word; do case $word in --wheel-dir=*) touch "${word#*=}/scs_jax-0-py3-none-any.whl" ;; esac; done
+for word; do
+  case $word in --wheel-dir=*) touch "${word#*=}/scs_jax-0-py3-none-any.whl" ;; esac
+done
 [ ! -e "$BED/no_wheel" ] || { echo 'error: subprocess-exited-with-error' >&2; exit 1; }
 case $* in *' uv') mkdir -p ~/.local/bin && cp "$BED/uv" ~/.local/bin/uv ;; esac
 """
@@ -46,12 +50,11 @@ elif [ -s "$BED/failing_installs" ]; then
   echo 'error: Failed to fetch: connection reset' >&2 && exit 2
 else
   for word; do case $word in *.whl*) [ -f "${word%[*}" ] || exit 3 ;; esac; done
-  sleep 0.2 && echo installed >> "$BED/installs"
 fi
 """
-RECORDS = (
-  '#!/bin/sh\nfor w; do printf "%s|" "$w" >> "$BED/data_calls"; done; echo >> "$BED/data_calls"\n'
-)
+RECORDS = """#!/bin/sh
+{ for word; do printf '%s|' "$word"; done; echo; } >> "$BED/data_calls"
+"""
 
 
 class Launcher:
@@ -82,7 +85,8 @@ class Launcher:
 
   def finish(self, code: int = 0) -> str:
     """Waits for the end, whose exit code must be `code`, and returns what was printed."""
-    found = self.process.wait(PATIENCE_SECONDS)
+    wait_for(lambda: self.process.poll() is not None)
+    found = self.process.returncode
     assert found == code, f'exit code {found}, not {code}: {self.said()}'
     return self.said()
 
@@ -99,19 +103,25 @@ def wait_for(condition: Callable[[], bool]) -> None:
     time.sleep(0.02)
 
 
+def free_port() -> int:
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    return s.getsockname()[1]
+
+
 class Bed:
   """Cloud, workers and launchers in a folder.
 
   Args:
     folder: an empty folder.
     sshd: reaches the workers through OpenSSH's server, otherwise through `link.py`.
-    workers: how many.
+    gcloud: the path of a real gcloud. It needs sshd, and a user who may listen on port 22.
   """
 
-  def __init__(self, folder: pathlib.Path, sshd: bool, workers: int = 2):
-    self.folder, self._sshd = folder, sshd
+  def __init__(self, folder: pathlib.Path, sshd: bool, gcloud: str | None = None):
+    self.folder, self._sshd, self._gcloud = folder, sshd, gcloud
     self._launchers = 0
-    for name, text in (('python3', PIP), ('gcloud', self._script(HERE / 'gcloud.py'))):
+    for name, text in (('python3', PIP), ('gcloud', self._module('gcloud'))):
       self._executable(f'bin/{name}', text)
     for name, text in (
       ('python3', PIP),
@@ -120,8 +130,9 @@ class Bed:
     ):
       self._executable(f'worker_bin/{name}', text)
     self._executable('uv', UV)
-    self._executable('training', self._script(HERE / 'program.py'))
-    self._workers = [self._worker(f'w{index}') for index in range(workers)]
+    program = f'#!/bin/sh\nexec {sys.executable} -SE {HERE / "program.py"} "$@"\n'
+    self._executable('training', program)
+    self._workers = [self._worker(index) for index in (0, 1)]
     self.cloud = {
       'resource': None,
       'creations': [['ACTIVE']],
@@ -129,6 +140,7 @@ class Bed:
       'repeats': None,
       'created': [],
       'deleted': 0,
+      'gcloud': gcloud,
       'workers': self._workers,
     }
     if sshd:
@@ -137,6 +149,10 @@ class Bed:
         subprocess.run(words, check=True)
       for worker in self._workers:
         self._listen(worker)
+    if gcloud:
+      api = self._executable('bin/api', self._module('api'))
+      subprocess.Popen([api], env={**os.environ, 'BED': str(folder)})
+      wait_for((folder / 'api').exists)
 
   # ----------------------------------------------------------------------------------- The cloud
 
@@ -180,21 +196,19 @@ class Bed:
 
   def cut(self) -> None:
     """Ends every connection to the workers; what runs there is not told."""
+    listeners = self._listeners()
     for process in _processes():
-      if (self._sshd and process.parent in self._listeners()) or (
-        not self._sshd and str(HERE / 'link.py') in process.words and self._owns(process)
-      ):
+      is_link = str(HERE / 'link.py') in process.words and process.bed == str(self.folder)
+      if is_link or process.parent in listeners:
         _kill(process.id)
 
   def on_worker(self) -> list[str]:
     """Returns the command lines of all processes on workers."""
-    homes = {worker['home'] for worker in self._workers}
-    return [' '.join(p.words) for p in _processes() if p.environment.get('HOME') in homes]
+    return [' '.join(p.words) for p in _processes() if p.home in self._homes()]
 
   def on_launcher(self) -> list[str]:
     """Returns the command lines of the launchers and of their children."""
-    homes = {worker['home'] for worker in self._workers}
-    found = [p for p in _processes() if self._owns(p) and p.environment.get('HOME') not in homes]
+    found = [p for p in _processes() if p.bed == str(self.folder) and p.home == p.bed]
     return [' '.join(p.words) for p in found]
 
   # --------------------------------------------------------------------------------- The training
@@ -224,11 +238,10 @@ class Bed:
   # -------------------------------------------------------------------------------- The launchers
 
   def launch(
-    self, *words: str, folder: pathlib.Path = ROOT, grace: int = 5, poll: int = 0, **changed: str
+    self, *words: str, folder: pathlib.Path = ROOT, grace: int = 5, poll: int = 0, **given: str
   ) -> Launcher:
-    """Starts `run_tpu.sh` with ARGUMENTS, of which some are changed; '' leaves one out."""
-    given = {**ARGUMENTS, **changed}
-    line = [f'--{name}={value}' for name, value in given.items() if value]
+    """Starts `run_tpu.sh` with ARGUMENTS, or with others instead; '' leaves one out."""
+    line = [f'--{name}={value}' for name, value in {**ARGUMENTS, **given}.items() if value]
     environment = {
       'BED': str(self.folder),
       'HOME': str(self.folder),
@@ -249,19 +262,20 @@ class Bed:
   def close(self) -> None:
     """Ends all processes of the bed."""
     for process in _processes():
-      if self._owns(process):
+      if process.bed == str(self.folder):
         _kill(process.id)
-    if self._sshd:
-      for listener in self._listeners():
-        _kill(listener)
+    for listener in self._listeners():
+      _kill(listener)
 
   # ------------------------------------------------------------------------------------- Privately
 
-  def _owns(self, process: '_Process') -> bool:
-    return process.environment.get('BED') == str(self.folder)
+  def _homes(self) -> set[str]:
+    return {worker['home'] for worker in self._workers}
 
-  def _script(self, path: pathlib.Path) -> str:
-    return f'#!/bin/sh\nexec {sys.executable} -SE {path} "$@"\n'
+  def _module(self, name: str) -> str:
+    """Returns a shell script that runs a module of this folder, without the site's packages."""
+    words = f'PYTHONPATH={ROOT} exec {sys.executable} -S -m experiments.launch.{name}'
+    return f'#!/bin/sh\n{words} "$@"\n'
 
   def _executable(self, name: str, text: str) -> pathlib.Path:
     path = self.folder / name
@@ -270,7 +284,8 @@ class Bed:
     path.chmod(0o755)
     return path
 
-  def _worker(self, name: str) -> dict[str, Any]:
+  def _worker(self, index: int) -> dict[str, Any]:
+    name = f'w{index}'
     home = self.folder / name
     home.mkdir()
     variables = f'BED={self.folder} HOME={home} PATH={self.folder}/worker_bin:/usr/bin:/bin'
@@ -279,19 +294,17 @@ class Bed:
       f'#!/bin/bash\ncd {home}\n'
       f'exec env -i {variables} LANG=C.UTF-8 bash -c "${{1-$SSH_ORIGINAL_COMMAND}}"\n',
     )
-    port = None
-    if self._sshd:
-      with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    return {'home': str(home), 'shell': str(shell), 'port': port}
+    address = f'127.0.0.{2 + index}' if self._gcloud else '127.0.0.1'
+    port = 22 if self._gcloud else free_port() if self._sshd else None
+    return {'home': str(home), 'shell': str(shell), 'address': address, 'port': port}
 
   def _listen(self, worker: dict[str, Any]) -> None:
     """Starts the sshd of a worker."""
     base = pathlib.Path(worker['home']).with_suffix('.sshd')
     base.write_text(
-      f'Port {worker["port"]}\nListenAddress 127.0.0.1\nHostKey {self.folder / "host"}\n'
-      f'PidFile {base}.pid\nAuthorizedKeysFile {self.folder / "key.pub"}\nStrictModes no\n'
+      f'Port {worker["port"]}\nListenAddress {worker["address"]}\nPidFile {base}.pid\n'
+      f'HostKey {self.folder / "host"}\nStrictModes no\nAuthorizedKeysFile '
+      f'{self.folder / "key.pub"} {self.folder / ".ssh/google_compute_engine.pub"}\n'
       f'UsePAM no\nPermitRootLogin yes\nAllowUsers {getpass.getuser()}\nMaxStartups 100\n'
       f'Subsystem sftp {SFTP}\nForceCommand {worker["shell"]}\n'
     )
@@ -306,18 +319,21 @@ class Bed:
 
   def _kill_processes(self, worker: dict[str, Any]) -> None:
     for process in _processes():
-      if process.environment.get('HOME') == worker['home']:
+      if process.home == worker['home']:
         _kill(process.id)
 
 
 class _Process:
+  """A process that runs; `home` and `bed` are of its environment."""
+
   def __init__(self, folder: pathlib.Path):
     self.id = int(folder.name)
     self.words = (folder / 'cmdline').read_text(errors='replace').split('\0')
     # The name of the program, in brackets, may have spaces.
     self.parent = int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
     variables = (folder / 'environ').read_text(errors='replace').split('\0')
-    self.environment = dict(line.partition('=')[::2] for line in variables)
+    values = {name: value for name, _, value in (line.partition('=') for line in variables)}
+    self.home, self.bed = values.get('HOME'), values.get('BED')
 
 
 def _processes() -> Iterator[_Process]:

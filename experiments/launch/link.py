@@ -1,7 +1,7 @@
 """Stands in for ssh where there is no sshd: `link.py SHELL COMMAND` runs a command on a worker.
 
-As with ssh, the command is in a session of its own and goes on when this process is killed. Only its
-pipes break then.
+As with ssh, the command is in a session of its own. If this process is killed, the command goes on,
+and only its pipes break.
 """
 
 import subprocess

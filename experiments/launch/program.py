@@ -1,7 +1,7 @@
 """Stands in for the training on a worker: obeys the steps in the bed's `program.json`.
 
-Each start adds a line to `starts.jsonl`: worker, arguments, process id and environment. The steps are
-those of this worker's n-th start, of this worker, or of all.
+Each start adds a line to `starts.jsonl`: worker, arguments, process id, folder and environment. The
+steps are those of this worker's n-th start, of this worker, or of all.
 """
 
 import json
@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 
-BED = pathlib.Path(os.environ['BED'])
-WORKER = pathlib.Path(os.environ['HOME']).name
+BED = pathlib.Path(os.environ.get('BED', '.'))
+WORKER = pathlib.Path(os.environ.get('HOME', '.')).name
 
 
 def stop(*_: object) -> None:

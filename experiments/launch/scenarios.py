@@ -1,7 +1,7 @@
 """What may happen to a launch, and what must become of it: each function is a row of the table.
 
-A scenario gets a bed and returns what it saw, in a few words; anything else is an AssertionError. Its
-docstring says what is done.
+A scenario gets a bed. It returns what became of the run, in a few words, or raises AssertionError.
+Its docstring says what is done.
 """
 
 import inspect
@@ -9,13 +9,12 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
-from experiments.launch.bed import ROOT, Bed, wait_for
+from experiments.launch.bed import ROOT, Bed, free_port, wait_for
 
 SCENARIOS: dict[str, Callable[[Bed], str]] = {}
 REAL_TRAINING = {'real_training', 'no_tpu'}  # import jax, which takes seconds
@@ -414,17 +413,17 @@ def nothing_is_executed(bed: Bed) -> str:
   evil = '; touch pwned; $(touch pwned) `touch pwned` "\'\n'
   config = bed.folder / f'{evil[:40]}.py'.replace('/', '')
   config.write_text('# a config\n')
-  for changed in (
-    {'name': f'a{evil}'},
-    {'zone': f'a{evil}'},
-    {'workdir': f'gs://b/{evil}', 'config': str(config)},
+  for words in (
+    [f'--name=a{evil}'],
+    [f'--zone=a{evil}'],
+    [f'--workdir=gs://b/{evil}', f'--config={config}', f'--type=v4-8{evil}', f'--runtime={evil}'],
+    [f'--data-copy=gs://b/{evil}', f'--project={evil}'],
+    [f'--data-mount=b{evil}'],
+    [f'--create-args={evil}'],
+    [f'--logs={bed.folder}/{evil}'],
   ):
-    launcher = bed.launch(**changed)
-    launcher.process.wait(60)
-  flags = (f'--data-copy=gs://b/{evil}', f'--data-mount=b{evil}', f'--project={evil}')
-  for flag in (*flags, f'--runtime={evil}', f'--create-args={evil}', f'--logs={bed.folder}/{evil}'):
-    launcher = bed.launch(flag)
-    launcher.process.wait(60)
+    launcher = bed.launch(*words)
+    wait_for(lambda launcher=launcher: launcher.process.poll() is not None)
   assert len(bed.starts('w0')) >= 2
   assert not list(bed.folder.rglob('pwned'))
   assert not (ROOT / 'pwned').exists()
@@ -433,7 +432,7 @@ def nothing_is_executed(bed: Bed) -> str:
 
 @scenario
 def own_config(bed: Bed) -> str:
-  """A config outside configs/ with an argument, its modules beside it, and a workdir's config.json."""
+  """A config outside configs/ with an argument and its modules; a workdir's config.json."""
   bed.program()
   mine = bed.folder / 'my project'
   mine.mkdir()
@@ -626,12 +625,9 @@ def interrupted(bed: Bed) -> str:
 
 def _real(bed: Bed, **variables: str) -> None:
   """Makes `scs_jax.main` what the workers run, as the processes of one run."""
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    address = f'127.0.0.1:{s.getsockname()[1]}'
   everything = {
     'PYTHONPATH': ROOT,
-    'JAX_COORDINATOR_ADDRESS': address,
+    'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{free_port()}',
     'JAX_NUM_PROCESSES': 2,
     'JAX_PROCESS_ID': '${HOME: -1}',  # of the home w0 or w1
     'JAX_NUM_CPU_DEVICES': 1,

@@ -306,9 +306,12 @@ class _TrainExample(_HostRows):
     (epoch,), (index,) = self.order.locate(np.array([self.position(number)]))
     index, bad = int(index), 0
     while True:
-      rng = np.random.default_rng((self.seed, int(epoch), index))
+      # The upper half of a seed comes last: otherwise it could be taken for an epoch.
+      words = (self.seed % 2**32, int(epoch), index, self.seed >> 32)
       try:
-        image, label = self.records.read((index + bad) % self.records.size, rng)
+        image, label = self.records.read(
+          (index + bad) % self.records.size, np.random.default_rng(words)
+        )
         break
       except BadRecordError:
         if bad == self.records.skip_bad_records:

@@ -121,5 +121,5 @@ def _similarity(layer: SharpenedCosineSimilarity, shape: tuple[int, ...]) -> dic
     'unit': layer.output == 'unit',
     'norm': layer.output == 'b_cos',
     'scale': 1.0 if layer.scale_init is None else float(layer.scale[...]),
-    'center': getattr(layer, 'center', False),
+    'center': layer.center,
   }

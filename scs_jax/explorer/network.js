@@ -31,7 +31,7 @@ function bytes(base64) {
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
-/** The kernels of an SCS layer. `p` and `q` may be changed; call `sharpen` after that. */
+/** The kernels of an SCS layer, with p and q as trained; `setPowers` changes these. */
 function weightsOf(entry) {
   const { p, q, kernelQ, kernel } = entry;
   const out = entry.output[2];
@@ -44,12 +44,8 @@ function weightsOf(entry) {
     unit: entry.unit ? floats(kernel).length / out - entry.center : 1,
     center: entry.center,
   };
-  restore(weights);
-  return weights;
-}
-
-function restore(weights) {
   setPowers(weights, weights.trained.p, weights.trained.q);
+  return weights;
 }
 
 /** Sets p and q, one for each kernel, and what depends on them alone. */

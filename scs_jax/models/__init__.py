@@ -2,9 +2,12 @@
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from scs_jax import own
@@ -18,7 +21,7 @@ from scs_jax.models.parts import LayerOptions
 from scs_jax.models.resnet import ResNet
 from scs_jax.models.scs_net import ScsNet
 
-__all__ = ['MODELS', 'LayerOptions', 'arguments_of', 'build', 'parameters_of']
+__all__ = ['MODELS', 'LayerOptions', 'arguments_of', 'build', 'parameters_of', 'recipe_of']
 
 MODELS = {
   'autoencoder': Autoencoder,
@@ -48,12 +51,58 @@ def build(name: str, **arguments: Any) -> nnx.Module:
   known = arguments_of(name)
   for argument in arguments:
     check_known(f'argument of model {name!r}', argument, (*_GIVEN, *known))
+  recipe = _recipe(name, known | arguments)
   if (options := _options_of(model)) is not None:
-    own = vars(options)
-    chosen = {**own, **{key: value for key, value in arguments.items() if key in own}}
-    arguments = {key: value for key, value in arguments.items() if key not in own}
+    fields = vars(options)
+    chosen = {**fields, **{key: value for key, value in arguments.items() if key in fields}}
+    arguments = {key: value for key, value in arguments.items() if key not in fields}
     arguments['options'] = LayerOptions(**chosen)
-  return model(**arguments)
+  built: Any = model(**arguments)
+  built.scs_jax_recipe = recipe
+  return built
+
+
+def recipe_of(model: nnx.Module) -> dict[str, Any] | None:
+  """Returns the arguments with which `build` makes the like of `model`, but for `rngs`.
+
+  Defaults are among them, sequences are tuples, and dtypes are their names. None if `build` did not
+  make `model`, or if an argument cannot be written as JSON.
+
+  Example:
+    >>> from flax import nnx
+    >>> from scs_jax import models
+    >>> stack = ({'kind': 'scs', 'features': 4}, {'kind': 'head'})
+    >>> sizes = {'input_shape': (8, 8, 1), 'num_classes': 10}
+    >>> model = models.build('scs_net', stack=stack, **sizes, rngs=nnx.Rngs(0))
+    >>> recipe = models.recipe_of(model)
+    >>> recipe['name'], recipe['input_shape']
+    ('scs_net', (8, 8, 1))
+    >>> again = models.build(**recipe, rngs=nnx.Rngs(1))
+  """
+  recipe = getattr(model, 'scs_jax_recipe', None)
+  return None if recipe is None else with_tuples(json.loads(recipe))
+
+
+def with_tuples(value: Any) -> Any:
+  """Returns JSON with its lists as tuples, which is what configs and modules have."""
+  if isinstance(value, dict):
+    return {key: with_tuples(item) for key, item in value.items()}
+  return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+
+def _recipe(name: str, arguments: Mapping[str, Any]) -> str | None:
+  """Returns a recipe as JSON: text, because the attributes of a module must be hashable."""
+  empty = inspect.Parameter.empty
+  given = {key: v for key, v in arguments.items() if key != 'rngs' and v is not empty}
+  try:
+    return json.dumps({'name': name, **given}, default=_plain)
+  except TypeError:  # an initializer, for example
+    return None
+
+
+def _plain(value: Any) -> Any:
+  """Returns a dtype's name, or a number of NumPy as one of Python."""
+  return value.item() if isinstance(value, np.generic) else jnp.dtype(value).name
 
 
 def arguments_of(name: str) -> dict[str, Any]:

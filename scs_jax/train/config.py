@@ -416,7 +416,7 @@ def check_keys(config: Config) -> None:
   if not isinstance(name, str):
     raise ArgumentError('the config has no model.name: begin with train.config.default()')
   keys = keys_of(name)
-  given = dict(_leaves(config, keys))
+  given = dict(leaves(config))
   for key in given:
     if key.startswith('model.') and key not in keys:
       known = ', '.join(each for each in keys if each.startswith('model.'))
@@ -439,16 +439,20 @@ def check(config: Config) -> None:
   """
   check_keys(config)
   keys = keys_of(config.model.name)
-  for key, value in _leaves(config, keys):
+  for key, value in leaves(config):
     if words := keys[key].kind.check(value):
       raise ArgumentError(f'{key} must be {words}, got {_short(value)}')
+  if config.label_smoothing and config.objective != 'classification':
+    raise ArgumentError(
+      f'label_smoothing={config.label_smoothing} needs labels, and objective={config.objective!r} '
+      'has none: set it to 0'
+    )
 
 
-def _leaves(
-  config: ConfigDict, keys: Mapping[str, Key], prefix: str = ''
-) -> Iterator[tuple[str, Any]]:
+def leaves(config: Config, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Yields the dotted key and the value of everything in a config."""
   for name, value in config.items():
-    if isinstance(value, ConfigDict) and f'{prefix}{name}' not in keys:
-      yield from _leaves(value, keys, f'{prefix}{name}.')
+    if isinstance(value, ConfigDict):
+      yield from leaves(value, f'{prefix}{name}.')
     else:
       yield f'{prefix}{name}', value

@@ -151,6 +151,7 @@ class Experiment:
     Raises:
       ArgumentError: images or classes are not those of the evaluation set.
     """
+    _ = self.total_steps  # raises if the batch is too large to be made
     for what, ours, theirs in (
       ('images of shape', tuple(self.train_set.image_shape), tuple(self.sizes['input_shape'])),
       ('the number of classes', self.train_set.num_classes, self.sizes['num_classes']),
@@ -173,8 +174,20 @@ class Experiment:
 
   @property
   def total_steps(self) -> int:
-    """Steps of the whole training."""
-    return max(1, round(self.config.total_epochs * self.steps_per_epoch))
+    """Steps of the whole training.
+
+    Raises:
+      ArgumentError: there would be none, or more than JAX's counters hold.
+    """
+    config = self.config
+    steps = round(min(config.total_epochs * self.steps_per_epoch, 2.0**32))
+    if not 1 <= steps < 2**31:
+      raise ArgumentError(
+        f'total_epochs={config.total_epochs} of {self.train_set.size} examples in batches of '
+        f'batch_size={config.batch_size} are {steps or "less than half a"} steps: '
+        + ('use less epochs' if steps else 'use a smaller batch or more epochs')
+      )
+    return steps
 
   # ------------------------------------------------------------------------------------- Model
 
@@ -194,7 +207,7 @@ class Experiment:
 
   def model(self) -> nnx.Module:
     """Returns the model with its first weights, in training mode."""
-    rngs = nnx.Rngs(self.config.seed)
+    rngs = nnx.Rngs(steps.key_of(self.config.seed))
     return models.build(**self.config.model.to_dict(), **self.sizes, rngs=rngs)
 
   @functools.cached_property
@@ -206,6 +219,26 @@ class Experiment:
   def weight_shapes(self) -> tuple[Any, Any]:
     """Shapes of the parameters and of the statistics, nested dicts."""
     return jax.eval_shape(lambda: steps.split(self.model())[:2])
+
+  def check_shapes(self) -> None:
+    """Traces augmentation and model once; nothing is computed.
+
+    Raises:
+      ArgumentError: the images are too small for the augmentation, or the model does not return
+        what the objective needs. Exceptions of the model are raised as they are.
+    """
+    shape, name = tuple(self.sizes['input_shape']), self.config.model.name
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    jax.eval_shape(lambda x: self._augmentation(jax.random.split(jax.random.key(0), 1), x), images)
+    apply = lambda params, statistics, x: self.structure.merge(params, statistics)(x)
+    found = jax.eval_shape(apply, *self.weight_shapes, images)
+    wanted = losses.output_shape(self.config.objective, shape, self.sizes['num_classes'])
+    if getattr(found, 'shape', None) != (1, *wanted):
+      returned = f'{found.shape[1:]}' if hasattr(found, 'shape') else type(found).__name__
+      raise ArgumentError(
+        f'model.name={name!r} returns {returned} for each image of {self.config.data.name!r}, but '
+        f'objective={self.config.objective!r} needs {wanted}: change the model or the objective'
+      )
 
   def model_of(self, state: State) -> nnx.Module:
     """Returns the model that `state` is evaluated as, in evaluation mode."""
@@ -268,6 +301,7 @@ class Experiment:
     Raises:
       ArgumentError: the batch size does not fit the devices.
     """
+    self.check_shapes()
     sharding.check_batch(mesh, self.config.batch_size)
     shardings = sharding.state_shardings(mesh, self.state_shapes)
     return jax.jit(
@@ -283,7 +317,9 @@ class Experiment:
     It returns the means over all examples of `eval_set`: 'val/loss' and 'val/accuracy' or
     'val/psnr'.
     """
-    batch_size = -(-self.config.eval_batch_size // mesh.size) * mesh.size  # full devices
+    self.check_shapes()
+    batch_size = min(self.config.eval_batch_size, self.eval_set.size)
+    batch_size = -(-batch_size // mesh.size) * mesh.size  # full devices
     step = jax.jit(
       steps.make_eval_step(
         self.structure, self.objective, functools.partial(sharding.gather, mesh)

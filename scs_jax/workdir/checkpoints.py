@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from scs_jax.errors import ArgumentError
+from scs_jax.errors import ArgumentError, UserError
 from scs_jax.workdir import manifest, processes, quiet, storage
 from scs_jax.workdir.processes import CheckpointError, SaveError
 from scs_jax.workdir.steps import Steps
@@ -278,7 +278,7 @@ class Checkpoints:
     self._drain()
     left = 'The directory cannot be read'
     # Storage that failed the save may fail here too. The first failure is the one to report.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):
       if jax.process_index() == 0:
         storage.remove_leftovers(self._directory)
       good = max(self._steps.good(), default=None)
@@ -293,7 +293,9 @@ class Checkpoints:
     try:
       self._steps.make_room(step)
       storage.announce(self._directory, step)
-    except OSError as cause:
+    except UserError:
+      raise
+    except Exception as cause:  # of the clients of buckets
       raise self._save_error(step, cause) from cause
 
   def _restore(
@@ -328,7 +330,10 @@ class Checkpoints:
     if not self._read_only and jax.process_index() == 0:
       # Not earlier: if nothing can be restored, the next start must find the same steps again.
       for damaged in self.skipped:
-        storage.set_aside(self._directory, damaged)
+        try:
+          storage.set_aside(self._directory, damaged)
+        except OSError as error:  # the next save of that step tries it again
+          logging.warning('Step %d in %s cannot be moved: %s', damaged, self._directory, error)
     return Restored(chosen, restored['state'], restored['extra'])
 
   def _drain(self) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from scs_jax.errors import ArgumentError
-from scs_jax.workdir import lease, processes, storage
+from scs_jax.errors import ArgumentError, UserError
+from scs_jax.workdir import buckets, lease, processes, storage
 from scs_jax.workdir.processes import WorkdirError
 
 _CONFIG = 'config.json'
@@ -57,8 +57,8 @@ def claim(
 
     def begin() -> None:
       check = functools.partial(_check, path, config, may_change, defaults)
-      check()  # before the lock is made, so that nothing is left in a folder of somebody else
       try:
+        check()  # before the lock is made, so that nothing is left in a folder of somebody else
         path.mkdir(parents=True, exist_ok=True)
         lock = path / _LOCK
         held.enter_context(lease.hold(lock) if storage.is_bucket(path) else _locked(lock))
@@ -147,18 +147,22 @@ def holds_run(path: epath.Path) -> bool:
     ArgumentError: `path` cannot be reached.
   """
   try:
+    if storage.is_bucket(path):
+      return buckets.blob(path / _CONFIG).exists(**buckets.limits())
     return (path / _CONFIG).exists()
-  except ImportError as error:
-    raise ArgumentError(
-      f"--workdir {path} has no client here: {error}. For gs:// run pip install 'scs-jax[gcs]'"
-    ) from error
-  except OSError as error:
-    raise ArgumentError(f'--workdir {path} cannot be reached: {error}') from error
+  except UserError:
+    raise
+  except Exception as error:  # of the network, the credentials or the bucket: many kinds
+    raise ArgumentError(f'--workdir {path} cannot be reached: {storage.reason(error)}') from error
 
 
 def check_present(path: epath.Path) -> None:
   """Raises WorkdirError if the folder of a run was removed during the run, or changed hands."""
-  if not holds_run(path):
+  try:
+    present = holds_run(path)
+  except ArgumentError:  # an outage; what is written next will report it
+    return
+  if not present:
     raise WorkdirError(
       f'--workdir {path} is gone: it was removed or unmounted while the run was writing to it, and '
       'its content is lost. Run the same command again to start afresh'

@@ -26,12 +26,11 @@ from absl import logging
 from etils import epath
 
 from scs_jax.errors import ArgumentError
-from scs_jax.workdir import storage
+from scs_jax.workdir import buckets, storage
 from scs_jax.workdir.processes import WorkdirError
 
 BEAT_SECONDS = 20.0
 DEAD_SECONDS = 60.0
-_REQUEST_SECONDS = 5.0
 
 
 @functools.cache
@@ -59,6 +58,8 @@ def check_held(lock: epath.Path) -> None:
     text = lock.read_text()
   except FileNotFoundError:
     text = ''
+  except Exception:  # an outage; what is written next will report it
+    return
   if not text.startswith(holder()):
     who = (text.strip().splitlines() or ['somebody who removed its lock'])[0]
     raise WorkdirError(
@@ -72,26 +73,18 @@ def hold(lock: epath.Path) -> Iterator[None]:
   """Holds an object of a bucket, rewriting it in a thread.
 
   Raises:
-    ArgumentError: the client for buckets is missing, or the bucket cannot be reached.
+    ArgumentError: the client for buckets is missing, or the bucket cannot be written.
     WorkdirError: another process holds the object.
   """
+  lease = _Lease(buckets.blob(lock))
   try:
-    from google.cloud import storage as google  # late: only buckets need it
-  except ImportError as error:
-    raise ArgumentError(
-      f"--workdir {lock.parent} needs pip install 'scs-jax[gcs]': {error}"
-    ) from error
-  bucket, _, name = str(lock).removeprefix('gs://').partition('/')
-  try:
-    lease = _Lease(google.Client().bucket(bucket).blob(name))
-    if not lease.take():
-      raise in_use(lock, lease.text)
-  except WorkdirError:
-    raise
+    taken = lease.take()
   except Exception as error:  # of the network, the credentials or the bucket: many kinds
     raise ArgumentError(
       f'--workdir {lock.parent} cannot be claimed: {storage.reason(error)}'
     ) from error
+  if not taken:
+    raise in_use(lock, lease.text)
   with lease:
     yield
 
@@ -140,7 +133,7 @@ class _Lease:
     self._end.set()
     self._thread.join()
     with contextlib.suppress(Exception):  # if it stays, the next run waits a minute
-      self._blob.delete(if_generation_match=self._generation, **_tries())
+      self._blob.delete(if_generation_match=self._generation, **buckets.limits())
 
   def _beat(self) -> None:
     while not self._end.wait(BEAT_SECONDS):
@@ -156,7 +149,7 @@ class _Lease:
 
     text = f'{holder()}{self._name} {next(self._beats)}\n'
     try:
-      self._blob.upload_from_string(text, if_generation_match=generation, **_tries())
+      self._blob.upload_from_string(text, if_generation_match=generation, **buckets.limits())
       self._generation = self._blob.generation
     except PreconditionFailed:
       # A write whose answer was lost is repeated by the client, and then meets itself.
@@ -171,15 +164,8 @@ class _Lease:
     from google.api_core.exceptions import NotFound
 
     try:
-      self.text = self._blob.download_as_text(**_tries())
-      self._blob.reload(**_tries())
+      self.text = self._blob.download_as_text(**buckets.limits())
+      self._blob.reload(**buckets.limits())
       return self._blob.generation
     except NotFound:
       return 0
-
-
-def _tries() -> dict[str, Any]:
-  """Returns how long a request may take, with all its repetitions."""
-  from google.cloud.storage.retry import DEFAULT_RETRY
-
-  return {'timeout': _REQUEST_SECONDS, 'retry': DEFAULT_RETRY.with_timeout(_REQUEST_SECONDS)}

@@ -26,27 +26,19 @@ class Quiet:
   """
 
   def __init__(self, folder: str) -> None:
-    self._folder = folder
-    self._filter = self._is_wanted  # one object: each access makes a new bound method
-    # asyncio logs the errors of tasks that nobody awaits any more.
-    self._loggers = (logging.get_absl_logger(), python_logging.getLogger('asyncio'))
-    for logger in self._loggers:
-      logger.addFilter(self._filter)
+    def is_wanted(record: python_logging.LogRecord) -> bool:
+      return record.levelno == python_logging.WARNING or not record.pathname.startswith(folder)
+
+    self._filter = is_wanted
+    logging.get_absl_logger().addFilter(self._filter)
     _hush_late_tasks(folder)
 
   def end(self) -> None:
     """Lets the log records through again."""
-    for logger in self._loggers:
-      logger.removeFilter(self._filter)
-
-  def _is_wanted(self, record: python_logging.LogRecord) -> bool:
-    """A log filter."""
-    if record.name == 'asyncio':
-      return not _is_in(self._folder, record.exc_info[2] if record.exc_info else None)
-    return record.levelno == python_logging.WARNING or not record.pathname.startswith(self._folder)
+    logging.get_absl_logger().removeFilter(self._filter)
 
 
-@functools.cache  # once is enough, and it stays: such tasks may end at any time
+@functools.cache  # once is enough, and it stays: such tasks may be collected at any time
 def _hush_late_tasks(folder: str) -> None:
   """Keeps Python from printing what the tasks of a failed save raise when nobody waits for them."""
   before = sys.unraisablehook
@@ -56,7 +48,11 @@ def _hush_late_tasks(folder: str) -> None:
     if not late and not _is_in(folder, error.exc_traceback):
       before(error)
 
+  def is_wanted(record: python_logging.LogRecord) -> bool:
+    return not _is_in(folder, record.exc_info[2] if record.exc_info else None)
+
   sys.unraisablehook = hook
+  python_logging.getLogger('asyncio').addFilter(is_wanted)
 
 
 def _is_in(folder: str, raised: Any) -> bool:

@@ -175,9 +175,8 @@ def set_aside(directory: epath.Path, step: int) -> None:
   """Moves a damaged step to `damaged/`, under an unused name, and logs where it is."""
   damaged = directory / 'damaged'
   damaged.mkdir(exist_ok=True)
-  # A folder of a bucket exists only while it holds an object, and moves need an existing folder.
-  note = b'Checkpoints that failed their checks; nothing reads them.\n'
-  write_whole(damaged / 'README.txt', note)
+  if is_bucket(directory):  # there a folder exists only while it holds an object
+    (damaged / 'README.txt').write_text('Checkpoints that failed their checks\n')
   names = (damaged / f'{step}-{number}' for number in itertools.count())
   target = next(path for path in names if not path.exists())
   (directory / str(step)).rename(target)
@@ -209,4 +208,4 @@ def reason(error: BaseException) -> str:
 
 def _names(directory: epath.Path) -> set[str]:
   """Returns the names in `directory`; none if it is absent, like an empty folder of a bucket."""
-  return {path.name for path in directory.iterdir()} if directory.exists() else set()
+  return {path.name for path in directory.iterdir()} if directory.is_dir() else set()
