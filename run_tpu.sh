@@ -114,6 +114,8 @@ worker_start() {
   if [[ -e run/seen ]] || ! is_same; then # otherwise the run goes on, and so does its log
     rm -rf previous
     [[ ! -e run ]] || mv run previous
+    [[ ! -e previous/ended || -e previous/seen ]] ||
+      say "$(hostname): nobody saw the end of an earlier run; its log is ~/scs_jax/previous/log"
   fi
   find sent -mindepth 1 -maxdepth 1 ! -name "$token" -mmin +1440 -exec rm -rf {} +
   mkdir -p run
@@ -145,11 +147,19 @@ worker_run() {
   mv -f run/draft run/ended
 }
 
+# Waits for the end of the run, $1 seconds at most. The lock tells it at once; a service that the
+# program has left may hold the lock, but `ended` is there then.
+ends_within() {
+  for ((i = 0; i < $1; i++)); do
+    if flock --shared --timeout 1 run/alive true || [[ -e run/ended ]]; then return 0; fi
+  done
+  return 1
+}
+
 # Prints a file from byte $2 on as it grows. Ends with the run, or with the connection: tail sees both.
 until_end() {
   [[ -e run/alive ]] || return 0
-  # The lock tells at once; `ended` tells if something that the program has left still holds the lock.
-  until flock --shared --timeout 1 run/alive true || [[ -e run/ended ]]; do :; done &
+  until ends_within 60; do :; done &
   tail -c "+$2" -s 0.5 -f --pid=$! "$1" || true
   kill $! 2> /dev/null || true
 }
@@ -174,8 +184,8 @@ worker_stop() {
   [[ $(condition) == live ]] || return 0
   touch run/stopped || true
   kill -TERM "$(< run/pid)" || true
-  flock --shared --timeout "$1" run/alive true || kill -KILL -- "-$(< run/pid)"
-  flock --shared --timeout 10 run/alive true
+  ends_within "$1" || kill -KILL -- "-$(< run/pid)"
+  ends_within 10
 }
 
 worker_seen() {

@@ -84,9 +84,13 @@ def leaves_a_process(bed: Bed) -> str:
   """The training ends, and a service that it has started goes on."""
   bed.program('print epoch 1', 'detach 600', 'exit 15')
   whole(bed.launch().finish(15), 'epoch 1')
-  whole(bed.launch().finish(15), 'epoch 1')
+  bed.program('print epoch 1', 'detach 600', 'ignore SIGTERM', 'wait never')
+  launcher = bed.launch(grace=30)
+  launcher.wait_for('epoch 1')
+  bed.manage('--stop', grace=1).finish()
+  launcher.finish(137)
   assert len(bed.starts()) == 4
-  return 'its end is reported, exit code 15; the next command starts again'
+  return 'its end is reported, exit code 15; the next run is stopped, exit code 137'
 
 
 @scenario
@@ -706,26 +710,32 @@ def _real(bed: Bed, **variables: str) -> None:
 
 @scenario
 def real_training(bed: Bed) -> str:
-  """`scs_jax.main` on two workers that CPUs stand in for; all connections break on the way."""
+  """`scs_jax.main` on two workers that CPUs stand in for: connections break, --stop, go on."""
   _real(bed, JAX_PLATFORMS='cpu')
   changes = (
     'data.train_split=train[:640]',
     'data.eval_split=test[:100]',
-    'total_epochs=6',
+    'total_epochs=20',
     'log_every_steps=1',
   )
-  workdir = bed.folder / 'run (1)'
   words = [f'--args=--config.{change}' for change in changes]
-  launcher = bed.launch(*words, workdir=str(workdir))
-  launcher.wait_for('starting of 60 steps')
+  metrics = bed.folder / 'run (1)' / 'metrics.jsonl'
+  rows = lambda: [json.loads(line) for line in metrics.read_text().splitlines()]
+  launch = lambda: bed.launch(*words, workdir=str(metrics.parent), grace=60)
+  launcher = launch()
+  launcher.wait_for('starting of 200 steps')
   bed.cut()
+  wait_for(lambda: metrics.exists() and len(rows()) > 20)
+  bed.manage('--stop', grace=60).finish()
   said = launcher.finish()
-  rows = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
-  steps = [row['step'] for row in rows if 'train/loss' in row]
-  assert steps == list(range(1, 61)), steps
-  assert said.count('starting of 60 steps') == 1
-  assert 'accuracy' in said
-  return 'one run of 60 steps; the log once; exit code 0'
+  assert said.count('starting of 200 steps') == 1
+  assert 'stopped by' in said
+  stopped = max(row['step'] for row in rows())
+  assert stopped < 200
+  assert f'step {stopped} of 200' in launch().finish()
+  steps = [row['step'] for row in rows() if 'train/loss' in row]
+  assert steps == list(range(1, 201)), steps
+  return 'it saves and stops, and resumes at that step; each of 200 steps is logged once'
 
 
 @scenario
