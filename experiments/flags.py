@@ -6,23 +6,19 @@ other flags.
 
 import ast
 import re
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
-from scs_jax.errors import UserError
+from scs_jax import command
 
 flags.disclaim_key_flags()  # --help lists a flag with the module that calls, not with this one
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-  """Runs a command; expected errors are printed as one line, without a traceback."""
-  try:
-    app.run(main)
-  except UserError as error:
-    sys.exit(f'error: {error}')
+  """Runs a command as `scs_jax.command.run` does."""
+  command.run(main)
 
 
 def workdir(required: bool = True) -> flags.FlagHolder[Any]:

@@ -1,28 +1,33 @@
-"""The command line: python -m scs_jax.main --config=configs/quickstart.py --workdir=DIR."""
+"""Trains and evaluates: python -m scs_jax.main --config=configs/quickstart.py --workdir=DIR."""
 
-import os
+import ast
 import pathlib
-import sys
+import re
+import textwrap
 
 import jax
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags
 
-from scs_jax.errors import ArgumentError, UserError
+from scs_jax import command, explorer, train
+from scs_jax.errors import ArgumentError
+from scs_jax.train import config as configuration
+from scs_jax.train import config_file, hosts, report, sharding
+from scs_jax.workdir import folder, read_config
 
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = flags.DEFINE_string(
   'config',
-  help_string="A file of configs/, with its argument after a colon, or a workdir's config.json.",
-  lock_config=True,
+  None,
+  "A file of configs/, with its argument after a colon, or a workdir's config.json.",
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run. The same command again resumes it.'
+  'workdir', None, 'Folder of the run, or gs://. The same command again resumes it.'
 )
 _MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'pictures'],
-  'Train; evaluate a checkpoint; or draw the kernels of a checkpoint.',
+  ['train', 'eval', 'pictures', 'explorer'],
+  'Train; evaluate a checkpoint; draw its kernels; or write explorer.html, a page that shows the '
+  'network at work. Only training needs --config.',
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
@@ -31,26 +36,25 @@ _DISTRIBUTED = flags.DEFINE_bool(
   'JAX_PROCESS_ID instead.',
 )
 _STEP = flags.DEFINE_integer(
-  'step', None, 'The checkpoint that --mode=eval and --mode=pictures read; the newest by default.'
+  'step', None, 'The checkpoint that the other modes than train read; the newest by default.'
 )
+_FLAGS = ('config', 'workdir', 'mode', 'step', 'distributed')
+_EXAMPLE = 'python -m scs_jax.main --config=configs/quickstart.py --workdir=/tmp/quickstart'
 
 
-def main(argv: list[str]) -> None:
-  """Runs what the flags say."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}')
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)  # the run prints what a user wants to know
-  config, workdir = _CONFIG.value, str(_WORKDIR.value)  # absl requires both
-  _join_hosts()
+def main(config: configuration.Config) -> None:
+  """Runs what the flags say.
 
-  from scs_jax.train import sharding  # late, because a typo in a flag should be reported at once
-
+  Args:
+    config: that of the flags.
+  """
+  workdir = str(_WORKDIR.value)  # `parse` requires it
+  if _MODE.value == 'explorer':
+    return _print(explorer.write(workdir, _STEP.value))
+  configuration.check(config)
+  hosts.join(_DISTRIBUTED.value)
   sharding.use_cpu_cores(config.batch_size)
-
-  from scs_jax import train
-  from scs_jax.train import report
-
+  sharding.devices()  # a platform that is not there is reported at once
   experiment = train.Experiment(config)
   if _MODE.value == 'train':
     train.run(experiment, workdir)
@@ -65,63 +69,110 @@ def _print(text: object) -> None:
     print(text)
 
 
-def _join_hosts() -> None:
-  """Joins the other processes of a run, if there are any."""
-  if 'JAX_COORDINATOR_ADDRESS' not in os.environ:
-    if _DISTRIBUTED.value:
-      jax.distributed.initialize()  # JAX finds the hosts of a TPU pod by itself
-    return
-  names = ('JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
-  try:
-    count, index = (int(os.environ[name]) for name in names)
-  except (KeyError, ValueError):
-    said = {name: os.environ.get(name) for name in names}
+# -------------------------------------------------------------------------------- Command line
+
+
+class _Word(flags.ArgumentParser):
+  """Sets a key of a config to what a word means."""
+
+  def __init__(self, config: configuration.Config, key: str):
+    super().__init__()
+    self.config, self.key = config, key
+
+  def parse(self, argument: str) -> str:
+    value = configuration.read(self.config, self.key, argument)
+    configuration.assign(self.config, self.key, value)
+    return argument
+
+
+def parse(argv: list[str]) -> configuration.Config:
+  """Returns the config that the words of the command line describe.
+
+  Raises:
+    ArgumentError: a flag is missing, unknown or has a wrong value.
+  """
+  forget_keys()
+  # Which keys there are depends on the config. They are flags like any other once it is loaded.
+  flags.FLAGS(argv, known_only=True)
+  # A workdir holds the config of its run.
+  needed = ('config', 'workdir') if _MODE.value == 'train' else ('workdir',)
+  missing = [f'--{name}' for name in needed if flags.FLAGS[name].value is None]
+  if missing:
     raise ArgumentError(
-      f'JAX_COORDINATOR_ADDRESS is set, so {" and ".join(names)} must be numbers, got {said}'
-    ) from None
-  jax.distributed.initialize(os.environ['JAX_COORDINATOR_ADDRESS'], count, index)
+      f'{" and ".join(missing)} must be given, for example {_EXAMPLE}; --help lists all flags'
+    )
+  config = config_file.load(_CONFIG.value or config_of(str(_WORKDIR.value)))
+  _define_keys(config, argv)
+  others = flags.FLAGS(argv)[1:]
+  if others:
+    raise ArgumentError(f'{others[0]!r} is no flag: flags begin with two dashes and have no spaces')
+  if _STEP.value is not None and _MODE.value == 'train':
+    raise ArgumentError(
+      f'--step={_STEP.value} is for other modes than train; training resumes at the newest '
+      'checkpoint: leave it out'
+    )
+  if _STEP.value is not None and _STEP.value < 0:
+    raise ArgumentError(f'--step={_STEP.value} must be at least 0: the number of a checkpoint')
+  return config
 
 
-def run() -> None:
-  """Prints expected errors as one line, without a traceback."""
-  flags.mark_flags_as_required(['config', 'workdir'])
+def config_of(workdir: str) -> str:
+  """Returns the path of the config that a workdir holds."""
+  path = folder(workdir)
+  read_config(path)  # raises ArgumentError if it holds no run
+  return str(path / 'config.json')
+
+
+def _define_keys(config: configuration.Config, argv: list[str]) -> None:
+  """Defines the flag `--config.KEY` for every key of a config, group, and typed part of a tuple."""
+  keys = configuration.keys_of(config.model.name)
+  parts = [re.match(r'--?config\.([\w.]+\[[^=]+)', word) for word in argv]
+  names = dict.fromkeys([
+    *keys,
+    *(key.rpartition('.')[0] for key in keys if '.' in key),
+    *(part[1] for part in parts if part),
+  ])  # fmt: skip
+  for name in names:
+    flag = flags.Flag(_Word(config, name), None, f'config.{name}', None, '')
+    flag.boolean = name in keys and keys[name].kind.type is bool  # has the form --noconfig.NAME
+    flags.DEFINE_flag(flag)
+
+
+def forget_keys() -> None:
+  """Removes the flags that a config defined, so that another one can be parsed."""
+  for name in [name for name in flags.FLAGS if name.startswith('config.')]:
+    delattr(flags.FLAGS, name)
+
+
+# ----------------------------------------------------------------------------------------- Help
+
+
+def usage() -> str:
+  """Returns all flags, the config files of this folder, and all keys."""
+  lines = [f'Usage: {_EXAMPLE} [--config.KEY=VALUE ...]', '', 'Flags:']
+  lines += [_entry(f'--{name}', flags.FLAGS[name].help or '') for name in _FLAGS]
+  files = sorted(pathlib.Path('configs').glob('*.py'))
+  if files:
+    lines += ['', 'Config files (their docstrings say what comes after the colon):']
+    lines += [_entry(str(file), _first_line(file)) for file in files]
+  lines += ['', 'Keys, with their defaults. A value is typed as in Python: 0.1, None, (0.9, 1.1).']
+  for key, row in configuration.KEYS.items():
+    limits = f' Range: {row.kind.range}.' if row.kind.range else ''
+    lines.append(_entry(f'--config.{key}={row.default}', row.meaning + limits))
+  lines += ['--config.model.ARGUMENT: what the class of the model takes, see scs_jax/models/']
+  return '\n'.join(lines)
+
+
+def _entry(name: str, text: str) -> str:
+  return f'  {name}\n' + textwrap.fill(text, 100, initial_indent=' ' * 6, subsequent_indent=' ' * 6)
+
+
+def _first_line(file: pathlib.Path) -> str:
   try:
-    app.run(main, argv=[_readable(word) for word in sys.argv], flags_parser=_parse)
-  except UserError as error:
-    sys.exit('\n'.join([f'error: {error}', *_notes_of(error)]))
-
-
-def _notes_of(error: UserError) -> list[str]:
-  """Returns our own notes of an error; JAX adds one about its traceback behind a dashed line."""
-  return [note for note in getattr(error, '__notes__', ()) if not note.startswith('---')]
-
-
-def _readable(word: str) -> str:
-  """Lets the flag --config take a workdir's config.json: a Python file of ours reads it."""
-  name, _, path = word.partition('=')
-  if name.lstrip('-') == 'config' and path.endswith('.json'):
-    return f'{name}={pathlib.Path(__file__).parent / "train" / "config.py"}:{path}'
-  return word
-
-
-def _parse(argv: list[str]) -> list[str]:
-  """Parses the flags; a misspelt key or a config file that does not load is one line too."""
-  try:
-    rest = flags.FLAGS(argv)
-    _CONFIG.value.keys()  # a config that did not load fails at the first touch
-    return rest
-  except flags.Error as error:
-    # What a config file raised comes as the text of its traceback; its last line is the message.
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    flag = lines[0].removesuffix('Error whilst parsing config file:') if len(lines) > 1 else ''
-    message = lines[-1].removeprefix('scs_jax.errors.ArgumentError: ').removeprefix('ValueError: ')
-    sys.exit(f'error: {flag}{message}')
-  except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-    message: object = error
-    while isinstance(message, Exception) and message.args and not isinstance(message, OSError):
-      message = message.args[0]
-    sys.exit('error: --config: ' + ' '.join(str(message).split()))
+    return (ast.get_docstring(ast.parse(file.read_text())) or '').partition('\n')[0]
+  except (OSError, SyntaxError, ValueError):
+    return ''
 
 
 if __name__ == '__main__':
-  run()
+  command.run(main, parse, usage)

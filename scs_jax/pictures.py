@@ -15,13 +15,14 @@ from scs_jax.errors import ArgumentError
 COLOURS = 'RdBu_r'
 
 
-def draw(model: nnx.Module, image: np.ndarray, folder: epath.Path) -> None:
+def draw(model: nnx.Module, image: np.ndarray, folder: epath.Path, name: str = 'image') -> None:
   """Draws the kernels of a model's first layer, and their responses to one image.
 
   Args:
     model: has a `first_layer` with a `kernel` `[height, width, in, out]`.
     image: `[height, width, channels]`, 0 to 1.
     folder: gets `kernels.png` and `feature_maps.png`.
+    name: of the image, e.g. its class.
 
   Raises:
     ArgumentError: the model has no such layer.
@@ -36,7 +37,7 @@ def draw(model: nnx.Module, image: np.ndarray, folder: epath.Path) -> None:
   exponents = np.broadcast_to(getattr(layer, 'p', np.nan), kernel.shape[-1:])
   draw_kernels(kernel, folder / 'kernels.png', exponents)
   maps = nnx.jit(layer)(image[None])[0]
-  draw_feature_maps(image, np.asarray(maps, np.float32), folder / 'feature_maps.png')
+  draw_feature_maps(image, np.asarray(maps, np.float32), folder / 'feature_maps.png', name)
 
 
 def draw_kernels(kernel: np.ndarray, path: epath.Path, p: np.ndarray | None = None) -> None:
@@ -68,21 +69,31 @@ def draw_kernels(kernel: np.ndarray, path: epath.Path, p: np.ndarray | None = No
   _save(plt, figure, path)
 
 
-def draw_feature_maps(image: np.ndarray, maps: np.ndarray, path: epath.Path) -> None:
+def draw_feature_maps(
+  image: np.ndarray, maps: np.ndarray, path: epath.Path, name: str = 'image'
+) -> None:
   """Draws an image and the signed response of every kernel to it.
 
   Args:
-    image: `[height, width, channels]`, 0 to 1.
+    image: `[height, width, channels]`, 0 to 1. Of four channels the first three are shown, of
+      another number but 1 and 3 the mean.
     maps: `[height', width', features]`.
     path: the PNG to write.
+    name: written above the image. A long one is cut.
   """
   import matplotlib.pyplot as plt
 
   columns = math.ceil(math.sqrt(2 * (maps.shape[-1] + 1)))
+  channels = image.shape[-1]
+  if channels == 4:
+    image = image[..., :3]
+  elif channels not in (1, 3):
+    image = image.mean(-1, keepdims=True)
   tiles = [np.broadcast_to(image, (*image.shape[:2], 3))]  # grey images stay grey
   tiles += [maps[..., i] for i in range(maps.shape[-1])]
   largest = np.abs(maps).max((0, 1))
-  names = ['image', *(f'±{value:.2g}' for value in largest)]
+  short = name if len(name) <= 12 else f'{name[:11]}…'
+  names = [short.replace('$', r'\$'), *(f'±{value:.2g}' for value in largest)]
   starts = range(0, len(tiles), columns)
   rows = [tiles[i : i + columns] for i in starts]
   titles = [names[i : i + columns] for i in starts]

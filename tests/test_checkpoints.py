@@ -18,6 +18,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 from absl import logging
+from etils import epath
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from scs_jax.errors import UserError
@@ -493,6 +494,82 @@ def largest(step):
   return max(list_files(step / 'state'), key=lambda path: path.stat().st_size)
 
 
+def sign_again(step):
+  """Writes a manifest that agrees with the files that are there."""
+  path = epath.Path(step)
+  contents = manifest.decode((path / 'manifest.json').read_bytes())
+  contents['files'] = manifest.fingerprints(path)
+  (path / 'manifest.json').write_bytes(manifest.encode(contents))
+
+
+class TestReadingBack:
+  def test_a_step_that_cannot_be_read_is_not_good_though_its_hashes_agree(self, copy):
+    """Without any of its files a step is restored as it was, or passed over."""
+    needed = []
+    for name in [path.relative_to(copy) for path in list_files(copy / '200')]:
+      if name.name == 'manifest.json':
+        continue
+      data = (copy / name).read_bytes()
+      (copy / name).unlink()
+      sign_again(copy / '200')
+      step, skipped = restore_step(copy, read_only=True)
+      if step == 100:
+        assert 'it cannot be restored' in skipped[200]
+        needed.append(name)
+      (copy / name).write_bytes(data)
+    assert {'manifest.ocdbt', 'metadata'} <= {name.name for name in needed}
+    (copy / needed[-1]).unlink()
+    sign_again(copy / '200')
+    with Checkpoints(copy) as checkpoints:
+      assert checkpoints.verified_steps() == [100]
+    assert restore_step(copy)[0] == 100
+    assert (copy / 'damaged/200-0').exists()
+
+  def test_what_was_written_is_read_back_before_it_counts(self, copy, monkeypatch):
+    finish = ocp.AsyncCheckpointer.wait_until_finished
+
+    def lose_a_file(self):
+      finish(self)
+      for path in copy.glob('300.pending/state/manifest.ocdbt'):
+        path.unlink()
+
+    monkeypatch.setattr(ocp.AsyncCheckpointer, 'wait_until_finished', lose_a_file)
+    with Checkpoints(copy, keep_latest=1) as checkpoints:
+      checkpoints.save(300, SMALL, {})
+      with pytest.raises(
+        SaveError, match=r'step 300 .* cannot be restored.* last good step is 200'
+      ):
+        checkpoints.wait()
+    assert {path.name for path in copy.iterdir()} == {'100', '200'}
+
+  def test_what_is_not_a_file_is_damage(self, copy):
+    os.mkfifo(copy / '200/state/pipe')  # reading it would wait for a writer
+    assert restore_step(copy) == (100, {200: 'state/pipe is not a file'})
+
+  def test_a_manifest_without_its_entries_is_damaged(self, copy):
+    (copy / '200/manifest.json').write_bytes(manifest.encode({'step': 200, 'files': {}}))
+    assert restore_step(copy) == (100, {200: 'its manifest.json lacks an entry'})
+
+
+class TestConfig:
+  def test_steps_of_another_config_are_refused_and_never_deleted(self, tmp_path, two_steps):
+    copy = pathlib.Path(shutil.copytree(two_steps, tmp_path / 'copy'))  # their manifests have none
+    save_steps(copy, 300, config='ours')
+    assert restore_step(copy)[0] == 300
+    with Checkpoints(copy, config='theirs', keep_latest=1) as checkpoints:
+      with pytest.raises(CheckpointError, match=r'step 300 .* another config than that of config'):
+        checkpoints.restore(SMALL_ABSTRACT)
+      assert checkpoints.verified_steps() == [200]
+      checkpoints.save(400, SMALL, {})
+    assert {path.name for path in copy.iterdir()} == {'300', '400'}
+    assert manifest.verify(epath.Path(copy) / '400')['config'] == 'theirs'
+
+  def test_commits_are_announced(self, tmp_path):
+    seen = []
+    save_steps(tmp_path, 1, 2, on_commit=seen.append)
+    assert seen == [1, 2]
+
+
 class TestRetention:
   def test_latest_and_best_are_kept(self, tmp_path):
     metrics = {1: 0.3, 2: 0.9, 3: float('nan'), 4: 0.5, 5: 0.9, 6: float('inf'), 7: 0.1, 8: 0.2}
@@ -583,7 +660,7 @@ class TestErrors:
         checkpoints.save(1, SMALL, {'metrics': {'val/accuracy': np.float32(1)}})
       assert checkpoints.verified_steps() == []
 
-  def test_full_disk(self, tmp_path):
+  def test_full_disk(self, tmp_path, capfd):
     disk = tmp_path / 'disk'
     disk.mkdir()
     mount = ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', str(disk)]
@@ -595,7 +672,8 @@ class TestErrors:
         noise = jax.random.normal(jax.random.key(0), (1 << 21,))  # 8 MB, hardly compressible
         with pytest.raises(SaveError, match=rf'step 200 in {disk}.* last good step is 100'):
           save_and_wait(checkpoints, 200, {'w': noise})
-        # The space is free again, and the object still works.
+        # The space is free again, and the object still works. Orbax printed no traces.
+        assert 'Traceback' not in ''.join(capfd.readouterr())
         checkpoints.save(300, {'w': jnp.arange(8.0) + 300}, {})
         assert checkpoints.verified_steps() == [100, 300]
       assert restore_step(disk) == (300, {})

@@ -1,20 +1,28 @@
 """A workdir belongs to one run, and says by itself what it holds."""
 
+import concurrent.futures
+import contextlib
 import fcntl
 import json
+import os
+import stat
+import threading
 
 import pytest
 from etils import epath
 
 from scs_jax.errors import ArgumentError, UserError
 from scs_jax.workdir import (
+  Checkpoints,
   WorkdirError,
   check_present,
   check_same_run,
   claim,
+  config_hash,
   folder,
   holds_run,
   is_bucket,
+  note_saved,
   read_config,
   read_sizes,
 )
@@ -63,6 +71,13 @@ class TestClaim:
     with pytest.raises(ArgumentError, match='cannot be written'):
       begin(path)
 
+  def test_checkpoints_that_are_no_folder_are_no_steps(self, path):
+    begin(path)
+    (path / 'checkpoints').write_text('a file')
+    begin(path)
+    with pytest.raises(ArgumentError, match='cannot be written'):
+      Checkpoints(path / 'checkpoints')
+
   def test_a_folder_that_disappears_is_missed(self, path):
     begin(path)
     check_present(path)
@@ -78,6 +93,112 @@ class TestClaim:
   def test_addresses_are_buckets(self):
     assert is_bucket(epath.Path('gs://bucket/run'))
     assert not is_bucket(epath.Path('/tmp/run'))
+
+
+def put(path, *names):
+  for name in names:
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_text('{}\n')
+
+
+class TestWholeness:
+  @pytest.mark.parametrize(
+    'name', ['checkpoints/300/manifest.json', 'metrics.jsonl', 'metrics-000000.jsonl', 'saved.json']
+  )
+  def test_parts_of_a_run_without_its_config_are_refused(self, path, name):
+    put(path, name)
+    for _ in range(2):
+      with pytest.raises(ArgumentError, match=rf'holds {name[:11]}.* no config.json.* put the'):
+        begin(path)
+    assert not (path / 'lock').exists()
+
+  def test_an_empty_folder_for_checkpoints_may_be_there(self, path):
+    (path / 'checkpoints').mkdir(parents=True)
+    begin(path)
+
+  def test_checkpoints_that_were_removed_are_missed(self, path):
+    begin(path)
+    put(path, 'metrics.jsonl', 'checkpoints/300.pending/state')
+    begin(path)  # killed before its first save
+    note_saved(path, 300)
+    put(path, 'checkpoints/300/manifest.json')
+    begin(path)
+    (path / 'checkpoints/300').rmtree()
+    with pytest.raises(ArgumentError, match=r'has lost its checkpoints: put checkpoints/ back'):
+      begin(path)
+    for name in ('saved.json', 'metrics.jsonl'):  # what the message says
+      (path / name).unlink()
+    begin(path)
+
+  def test_so_are_those_of_version_0_1_0(self, path):
+    begin(path)
+    put(path, 'metrics.jsonl', 'checkpoints/300/manifest.json')
+    begin(path)
+    (path / 'checkpoints').rmtree()
+    with pytest.raises(ArgumentError, match='has lost its checkpoints'):
+      begin(path)
+
+  def test_a_config_without_a_run_says_so(self, path):
+    put(path, 'checkpoints/300/manifest.json')
+    with pytest.raises(ArgumentError, match=r'checkpoints without config.json: put it back'):
+      read_config(path)
+
+  def test_what_is_not_a_file_is_not_read(self, path):
+    path.mkdir()
+    os.mkfifo(path / 'config.json')
+    with pytest.raises(ArgumentError, match=r'config.json that cannot be read .it is not a file'):
+      begin(path)
+
+  @pytest.mark.parametrize('name', ['lock', 'config.json.draft', 'model.json.draft'])
+  def test_links_are_not_followed(self, path, tmp_path, name):
+    target = tmp_path / 'target'
+    target.write_text('mine')
+    path.mkdir()
+    (tmp_path / 'run' / name).symlink_to(target)
+    with contextlib.suppress(ArgumentError):
+      begin(path, sizes=SIZES)
+    assert target.read_text() == 'mine'
+
+
+class TestHolder:
+  def test_of_many_first_starts_one_writes_its_config(self, path):
+    """Threads race like processes: the lock belongs to the open file."""
+    barrier = threading.Barrier(4)
+
+    def start(round_, number):
+      home = path / str(round_)
+      barrier.wait()
+      try:
+        with claim(home, json.dumps({**CONFIG, 'seed': number}), ()):
+          alone = read_config(home)['seed'] == number
+          barrier.wait()
+          return alone and read_config(home)['seed'] == number
+      except (ArgumentError, WorkdirError):
+        barrier.wait()
+        return None
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+      for round_ in range(25):
+        outcomes = list(pool.map(start, [round_] * 4, range(4)))
+        assert sorted(outcomes, key=str) == [None, None, None, True]
+
+  def test_a_lock_that_changes_hands_is_noticed(self, path):
+    with claim(path, json.dumps(CONFIG), MAY_CHANGE):
+      check_present(path)
+      (path / 'lock').unlink()
+      with pytest.raises(WorkdirError, match='taken over by somebody who removed its lock'):
+        check_present(path)
+      (path / 'lock').write_text('process 7 on there\n7 abc\n')
+      with pytest.raises(WorkdirError, match='was taken over by process 7 on there'):
+        check_present(path)
+
+  def test_the_lock_is_a_plain_file(self, path):
+    before = os.umask(0)
+    try:
+      begin(path)
+    finally:
+      os.umask(before)
+    assert {stat.S_IMODE(os.stat(file).st_mode) for file in path.iterdir()} == {0o644}
 
 
 class TestSizes:
@@ -107,6 +228,17 @@ class TestSizes:
     assert read_sizes(path) is None
 
 
+class TestHash:
+  def test_it_is_that_of_what_changes_the_training(self, path):
+    begin(path)
+    before = config_hash(path, MAY_CHANGE)
+    changed = {**CONFIG, 'mesh': {'data': 2, 'fsdp': 4}, 'log_every_steps': 3}
+    (path / 'config.json').write_text(json.dumps(dict(reversed(changed.items())), indent=7))
+    assert config_hash(path, MAY_CHANGE) == before
+    (path / 'config.json').write_text(json.dumps({**CONFIG, 'batch_size': 32}))
+    assert config_hash(path, MAY_CHANGE) != before
+
+
 class TestReading:
   @pytest.mark.parametrize('text', ['{"batch_size": 6', '[1]', '\x00'])
   @pytest.mark.parametrize(
@@ -134,6 +266,12 @@ class TestReading:
     assert read_sizes(path) is None
 
 
+def read_text(data):
+  return json.dumps(
+    {**CONFIG, 'data': {'name': 'mnist', 'workers': 0, 'workers_of_old': 1, **data}}
+  )
+
+
 class TestSameRun:
   def test_equal_values_agree(self, path):
     begin(path, {**CONFIG, 'total_epochs': 24, 'scale': (0.85, 1), 'clip_norm': None})
@@ -153,6 +291,13 @@ class TestSameRun:
   def test_some_keys_may_change(self, path):
     begin(path)
     check(path, {**CONFIG, 'mesh': {'data': 8, 'fsdp': 2}, 'log_every_steps': 7})
+
+  def test_a_key_of_a_group_may_change_while_its_neighbours_may_not(self, path):
+    begin(path, {**CONFIG, 'data': {'name': 'mnist', 'workers': 0, 'workers_of_old': 1}})
+    check_same_run(path, read_text({'workers': 8}), ('mesh', 'data.workers'))
+    for change in ({'name': 'cifar10'}, {'workers_of_old': 2}):
+      with pytest.raises(ArgumentError, match='another config'):
+        check_same_run(path, read_text(change), ('mesh', 'data.workers'))
 
   def test_a_new_key_counts_as_its_default_in_an_old_workdir(self, path):
     begin(path)

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import pathlib
 import shutil
 import signal
 import socket
@@ -18,9 +19,11 @@ from test_train import assert_equal, restored_state, rows, small_config
 
 from scs_jax import train
 from scs_jax.data import batches
+from scs_jax.errors import UserError
 from scs_jax.train import losses
+from scs_jax.train.config import to_json
 from scs_jax.train.watchdog import Watchdog
-from scs_jax.workdir import Checkpoints, SaveError, WorkdirError, manifest
+from scs_jax.workdir import Checkpoints, MetricLog, SaveError, WorkdirError, manifest
 
 
 def at_batch(monkeypatch, number, action):
@@ -37,10 +40,15 @@ def at_batch(monkeypatch, number, action):
 
 
 @pytest.fixture(scope='module')
-def finished(tmp_path_factory):
+def finished_run(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('finished')
   train.train_and_evaluate(small_config(), workdir)
-  return restored_state(small_config(), workdir)
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def finished(finished_run):
+  return restored_state(small_config(), finished_run)
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
@@ -127,6 +135,85 @@ def test_a_full_disk_is_survived_if_the_config_says_so(tmp_path, monkeypatch, ca
   assert 'No space left on device' in capsys.readouterr().out
   with Checkpoints(tmp_path / 'checkpoints', read_only=True) as checkpoints:
     assert checkpoints.verified_steps() == [8, 10]
+
+
+def test_a_last_save_that_could_not_start_is_an_error(tmp_path, monkeypatch):
+  sync = MetricLog.sync
+
+  def full(log, step):
+    if step == 10:
+      raise SaveError('rows of step 10 cannot be written: No space left on device')
+    return sync(log, step)
+
+  monkeypatch.setattr(MetricLog, 'sync', full)
+  with pytest.raises(SaveError, match='rows of step 10'):
+    train.train_and_evaluate(small_config(on_save_error='continue'), tmp_path)
+
+
+@pytest.mark.parametrize('policy', ['stop', 'continue'])
+def test_a_nan_that_meets_a_failed_save_is_reported_as_a_nan(tmp_path, monkeypatch, capsys, policy):
+  """The save of step 4 fails while step 5 is made. Only 'continue' may roll back after that."""
+  full_disk(monkeypatch, 1)
+  poison(monkeypatch, 5)
+  config = small_config(on_save_error=policy, rollbacks=1)
+  if policy == 'continue':
+    train.train_and_evaluate(config, tmp_path)
+    said = capsys.readouterr().out
+    assert 'step 5: loss inf' in said
+    assert 'saving step 4' in said
+    assert 'Rolled back to step 0' in said
+    return
+  with pytest.raises(train.NonFiniteError, match=r'step 5: loss inf.* saving step 4 in .*No space'):
+    train.train_and_evaluate(config, tmp_path)
+
+
+def test_a_real_full_disk_ends_the_run_in_one_line(tmp_path, capfd):
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', str(disk)]
+  if shutil.which('mount') is None or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('cannot mount a small tmpfs here')
+  try:
+    with pytest.raises(SaveError, match=rf'saving step 10 in {disk}.*No space left'):
+      train.train_and_evaluate(small_config(on_save_error='continue'), disk / 'run')
+  finally:
+    subprocess.run(['umount', str(disk)], check=True)
+  assert 'Traceback' not in ''.join(capfd.readouterr())
+
+
+def test_pictures_never_fail_a_finished_run(tmp_path, monkeypatch, capsys):
+  target = tmp_path / 'target'
+  target.write_text('mine')
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'pictures').symlink_to(target)
+  train.train_and_evaluate(small_config(total_epochs=0.5), tmp_path / 'run')
+  assert 'no pictures: ' in capsys.readouterr().out
+  assert target.read_text() == 'mine'
+
+
+def test_parts_of_a_run_are_not_resumed_as_another_one(finished_run, tmp_path):
+  def refused(config, message):
+    with pytest.raises(UserError, match=message):
+      train.train_and_evaluate(config, run)
+
+  for number, (damage, config, message) in enumerate(
+    [
+      (lambda run: (run / 'config.json').unlink(), small_config(seed=7), 'no config.json'),
+      (lambda run: shutil.rmtree(run / 'checkpoints'), small_config(), 'lost its checkpoints'),
+      (lambda run: (run / 'metrics.jsonl').unlink(), small_config(), 'metrics.jsonl is missing'),
+      (foreign_config, small_config(seed=7), 'step 10 .* another config than that of config.json'),
+    ]
+  ):
+    run = pathlib.Path(shutil.copytree(finished_run, tmp_path / f'{number}'))
+    damage(run)
+    before = sorted(run.rglob('*'))
+    refused(config, message)
+    assert sorted(run.rglob('*')) == before
+
+
+def foreign_config(run):
+  """Puts the config of another run in the place of its own."""
+  (run / 'config.json').write_text(to_json(small_config(seed=7)))
 
 
 def test_a_stall_is_reported_with_its_cause_and_stacks(capfd):

@@ -78,7 +78,7 @@ def on_random_images(
   """Returns the experiment of `config` on one batch of random images of the shape `image`."""
   rows: Any = config.batch_size
   batch = examples(image, rows)
-  return kind(config, train_set=batch, eval_set=batch)
+  return kind(config, train=batch, test=batch)
 
 
 def batch_shapes(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:

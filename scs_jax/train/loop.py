@@ -5,13 +5,12 @@ import os
 import time
 
 import jax
-import numpy as np
 from etils import epath
 
-from scs_jax import data, pictures
 from scs_jax.train import report, sharding
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.resources import NonFiniteError, Resources, opened
+from scs_jax.train.restore import draw_into
 from scs_jax.train.steps import State
 from scs_jax.workdir import check_present, folder
 
@@ -43,12 +42,11 @@ def run(experiment: Experiment, workdir: str | os.PathLike) -> dict[str, float]:
         state, values, stopped = train(here, step, state, values)
         break
       except NonFiniteError as error:
-        if not rollbacks:
+        if not rollbacks or error.__cause__ is not None:
           raise
         # The batches are not rewound: those since the checkpoint are skipped.
         rollbacks -= 1
         step, state = here.restore()
-        here.log.rewind(step)
         here.log.say(f'{error}. Rolled back to step {step}; {rollbacks} rollbacks are left')
     if stopped:
       here.log.say(f'stopped by {stopped}; run the same command again to resume')
@@ -136,8 +134,8 @@ def draw_pictures(experiment: Experiment, state: State, path: epath.Path) -> str
     model = experiment.model_of(state)
     if not hasattr(model, 'first_layer'):
       return ''  # a model need not name one
-    rows = next(data.evaluation_batches(experiment.eval_set, 1))
-    pictures.draw(model, rows['image'][0].astype(np.float32) / 255, path / 'pictures')
+    image, name = experiment.example()
+    draw_into(path / 'pictures', model, image, name)
   except Exception as error:  # whatever a model of the user or the drawing library raises
     return f'no pictures: {error}'
   return ''

@@ -51,7 +51,7 @@ def cosine(
     warmup_fraction: share of the steps that the rate rises; None means 0.05.
   """
   rising = COSINE_WARMUP if warmup_fraction is None else warmup_fraction
-  warmup_steps = round(rising * total_steps)
+  warmup_steps = min(round(rising * total_steps), total_steps - 1)  # at least one step falls
   return optax.warmup_cosine_decay_schedule(0.0, peak_learning_rate, warmup_steps, total_steps)
 
 
@@ -124,25 +124,12 @@ def make(
     clip_norm: largest norm of the whole gradient; None does not clip.
 
   Raises:
-    ArgumentError: for an unknown name or a value out of range.
+    ArgumentError: for an unknown name, or settings that do not go together. Ranges are those of
+      `scs_jax.train.config.KEYS`, which checks them.
   """
   check_known('optimizer', name, OPTIMIZERS)
   decays = {'kernel': weight_decay, 'p': p_weight_decay, 'q': q_weight_decay}
   multipliers = {'p': p_multiplier, 'q': q_multiplier}
-  for setting, value in (
-    ('weight_decay', weight_decay),
-    ('p_weight_decay', p_weight_decay),
-    ('q_weight_decay', q_weight_decay),
-    ('p_multiplier', p_multiplier),
-    ('q_multiplier', q_multiplier),
-  ):
-    if value < 0:
-      raise ArgumentError(f'optimizer.{setting} must be at least 0, got {value}')
-  for setting, value in (('momentum', momentum), ('cycle_momentum_to', cycle_momentum_to or 0)):
-    if not 0 <= value < 1:
-      raise ArgumentError(f'optimizer.{setting} must be in [0, 1), got {value}')
-  if clip_norm is not None and clip_norm <= 0:
-    raise ArgumentError(f'optimizer.clip_norm must be positive or None, got {clip_norm}')
   learning_rate = make_schedule(total_steps, **schedule)
   return optax.chain(
     optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),

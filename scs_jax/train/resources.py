@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,11 +12,22 @@ from etils import epath
 from jax.sharding import Mesh
 
 from scs_jax.errors import UserError
+from scs_jax.train import agreement
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.steps import Batch, State
 from scs_jax.train.stopping import StopRequest
 from scs_jax.train.watchdog import Watchdog
-from scs_jax.workdir import Checkpoints, MetricLog, Rate, SaveError, check_present, claim, is_bucket
+from scs_jax.workdir import (
+  Checkpoints,
+  MetricLog,
+  Rate,
+  SaveError,
+  check_present,
+  claim,
+  config_hash,
+  is_bucket,
+  note_saved,
+)
 
 
 class NonFiniteError(UserError, RuntimeError):
@@ -39,6 +51,8 @@ class Resources:
     log: metrics.jsonl, TensorBoard events and the terminal.
     rate: counts training images per second.
     begun: the step that was restored last.
+    unsaved: why the last save could not start, if it could not.
+    compared: whether the copies of the parameters were found equal.
   """
 
   experiment: Experiment
@@ -53,10 +67,13 @@ class Resources:
   log: MetricLog
   rate: Rate
   begun: int
+  unsaved: SaveError | None = None
+  compared: bool = False
 
   def restore(self) -> tuple[int, State]:
     """Returns the step and the state of the newest good checkpoint, or the first ones."""
-    self.begun, state, _ = _restore(self.experiment, self.mesh, self.checkpoints)
+    self.begun, state, saved = _restore(self.experiment, self.mesh, self.checkpoints)
+    self.log.rewind(self.begun, saved.get('rows'))
     return self.begun, state
 
   def check(self, step: int, values: dict[str, jax.Array], batch: str) -> None:
@@ -68,16 +85,22 @@ class Resources:
       batch: describes the batch in an error message.
 
     Raises:
-      NonFiniteError: loss or gradient norm is NaN or infinite.
+      NonFiniteError: loss or gradient norm is NaN or infinite. Its cause is the save that failed
+        meanwhile, if the config says to stop then.
+      SaveError: the row cannot be written, and the config says to stop then.
     """
     seen = {f'train/{name}': float(value) for name, value in values.items()}
     if not np.isfinite([seen['train/loss'], seen['train/gradient_norm']]).all():
+      failed = None
+      try:
+        left = f'the last good checkpoint is that of step {self.checkpoints.latest_step()}'
+      except SaveError as error:
+        left, failed = str(error).rstrip('.'), error
       raise NonFiniteError(
         f'step {step}: loss {seen["train/loss"]}, gradient norm {seen["train/gradient_norm"]}, '
-        f'on {batch}; the last good checkpoint is that of step {self.checkpoints.latest_step()}. '
-        'Use a lower learning rate, a larger q or optimizer.clip_norm, or skip such batches with '
-        'rollbacks'
-      )
+        f'on {batch}; {left}. Use a lower learning rate, a larger q or optimizer.clip_norm, or '
+        'skip such batches with rollbacks'
+      ) from (None if self.tolerant else failed)
     if step == self.begun + 1:
       self.rate.restart()  # without the compilation
     else:
@@ -88,7 +111,7 @@ class Resources:
       self.log.write(step, {**seen, 'train/learning_rate': learning_rate})
 
   def save(self, step: int, state: State, values: dict[str, float]) -> None:
-    """Starts to save a checkpoint.
+    """Starts to save a checkpoint, once all rows of metrics up to it are on disk.
 
     Args:
       step: the number of steps made.
@@ -97,16 +120,37 @@ class Resources:
 
     Raises:
       SaveError: this save or the one before failed, and the config says to stop then.
+      DivergedError: at the first save, devices hold different parameters.
     """
+    if not self.compared:
+      agreement.check_replicas(step, state)
+      self.compared = True
     check_present(self.path)
-    extra = {'iterator': self.batches.state(), 'metrics': values}
+    self.unsaved = None
     for _ in range(2):  # the first try may only report that the save before it failed
       try:
-        return self.checkpoints.save(step, state.to_dict(), extra)
+        rows = self.log.sync(step)
+        extra = {'iterator': self.batches.state(), 'metrics': values, 'rows': rows}
+        self.checkpoints.save(step, state.to_dict(), extra)
       except SaveError as error:
-        if self.experiment.config.on_save_error == 'stop':
+        if not self.tolerant:
           raise
         self.log.say(f'{error} Training continues without it, as on_save_error says.')
+        self.unsaved = error
+      else:
+        self.unsaved = None
+        return
+
+  def finish(self) -> None:
+    """Waits for the last save; raises SaveError if it failed or could not start."""
+    self.checkpoints.wait()
+    if self.unsaved is not None:
+      raise self.unsaved
+
+  @property
+  def tolerant(self) -> bool:
+    """Whether training continues after a save that failed."""
+    return self.experiment.config.on_save_error == 'continue'
 
 
 @contextlib.contextmanager
@@ -118,17 +162,21 @@ def opened(
   Yields:
     The resources, the state to continue from, and the metrics saved with it (empty at the start).
   """
+  agreement.check_hosts(experiment, path, 'train')
   config, mesh = experiment.config, experiment.mesh()
+  given, may_change, defaults = experiment.identity
   batches = experiment.train_batches()
   # Before the claim, because a config that cannot work must not claim a workdir.
   train_step, evaluate = experiment.train_step(mesh), experiment.evaluation(mesh)
   with (
-    claim(path, *experiment.identity, sizes=experiment.sizes),
+    claim(path, given, may_change, defaults, sizes=experiment.sizes),
     Checkpoints(
       path / 'checkpoints',
       keep_latest=config.keep_latest,
       keep_best=config.keep_best,
       best_metric=experiment.best_metric,
+      config=config_hash(path, may_change),
+      on_commit=functools.partial(note_saved, path),
     ) as checkpoints,
     StopRequest() as stop,
     Watchdog(config.stall_seconds) as watchdog,
@@ -136,8 +184,14 @@ def opened(
     start, state, saved = _restore(experiment, mesh, checkpoints)
     if saved:
       batches.restore(saved['iterator'])
-    in_parts = is_bucket(path)
-    with MetricLog(path, start=start, total_steps=experiment.total_steps, in_parts=in_parts) as log:
+    with MetricLog(
+      path,
+      start=start,
+      total_steps=experiment.total_steps,
+      rows=saved.get('rows'),
+      in_parts=is_bucket(path),
+      keep_going=config.on_save_error == 'continue',
+    ) as log:
       for step, reason in checkpoints.skipped.items():
         log.say(f'checkpoint of step {step} is damaged and was set aside: {reason}')
       resources = Resources(
@@ -155,8 +209,7 @@ def opened(
         start,
       )
       yield resources, state, saved.get('metrics', {})
-      # A save that failed is reported, and its leftovers removed, before the log needs the disk.
-      checkpoints.wait()
+      resources.finish()
 
 
 def _restore(

@@ -1,13 +1,14 @@
 """Trained networks, from the folder of the run that trained them."""
 
 import os
+import tempfile
 from typing import Any
 
 import numpy as np
 from etils import epath
 from flax import nnx
 
-from scs_jax import data, pictures
+from scs_jax import pictures
 from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
 from scs_jax.train.experiment import Experiment
@@ -15,10 +16,12 @@ from scs_jax.workdir import (
   CheckpointError,
   Checkpoints,
   check_same_run,
+  config_hash,
   folder,
   manifest,
   read_config,
   read_sizes,
+  write_whole,
 )
 
 
@@ -34,7 +37,7 @@ def load(workdir: str | os.PathLike, step: int | None = None) -> nnx.Module:
 
   Returns:
     The network. It maps images `[batch, height, width, channels]` float32 from 0 to 1 to logits
-    `[batch, num_classes]`.
+    `[batch, num_classes]`. Its attribute `class_names` is the tuple of their names, or None.
 
   Raises:
     ArgumentError: the workdir holds no run or no checkpoint, or its config names a module that is
@@ -63,7 +66,10 @@ def trained(
     scs_jax.workdir.CheckpointError: as `load`.
   """
   _, params, statistics = weights(experiment, workdir, step)
-  return experiment.structure.merge(params, statistics)
+  model: Any = experiment.structure.merge(params, statistics)
+  names = read_config(folder(workdir))['data'].get('class_names')
+  model.class_names = tuple(names) if names else None
+  return model
 
 
 def experiment_of(workdir: str | os.PathLike) -> Experiment:
@@ -101,8 +107,10 @@ def weights(
     scs_jax.workdir.CheckpointError: the checkpoint is damaged, absent or of another model.
   """
   path = folder(workdir)
-  check_same_run(path, *experiment.identity)
-  with Checkpoints(path / 'checkpoints', read_only=True) as checkpoints:
+  given, may_change, defaults = experiment.identity
+  check_same_run(path, given, may_change, defaults)
+  held = config_hash(path, may_change)
+  with Checkpoints(path / 'checkpoints', config=held, read_only=True) as checkpoints:
     parts = ['ema'] if averaged and experiment.config.ema_decay is not None else []
     restored = checkpoints.restore_parts(parts or ['params', 'statistics'], step)
   if restored is None:
@@ -130,7 +138,25 @@ def draw(experiment: Experiment, workdir: str | os.PathLike, step: int | None = 
     ArgumentError: as `load`, and if the model has no first layer with kernels.
   """
   model = trained(experiment, workdir, step)
-  image = next(data.evaluation_batches(experiment.eval_set, 1))['image'][0]
   pictures_folder = folder(workdir) / 'pictures'
-  pictures.draw(model, image.astype(np.float32) / 255, pictures_folder)
+  image, name = experiment.example()
+  draw_into(pictures_folder, model, image, name)
   return pictures_folder
+
+
+def draw_into(
+  pictures_folder: epath.Path, model: nnx.Module, image: np.ndarray, name: str | None
+) -> None:
+  """Draws what `pictures.draw` draws; each picture appears as a whole.
+
+  Args:
+    pictures_folder: gets the pictures.
+    model: in evaluation mode.
+    image: `[height, width, channels]` float32, from 0 to 1.
+    name: of its class; None if the classes have no names.
+  """
+  with tempfile.TemporaryDirectory() as drafts:
+    pictures.draw(model, image, epath.Path(drafts), name)
+    pictures_folder.mkdir(parents=True, exist_ok=True)
+    for draft in epath.Path(drafts).iterdir():
+      write_whole(pictures_folder / draft.name, draft.read_bytes())

@@ -1,17 +1,19 @@
 """What happens on disk: the folder of a run, its checkpoints and its metrics."""
 
-from scs_jax.workdir.checkpoints import CheckpointError, Checkpoints, Restored, SaveError
+from scs_jax.workdir.checkpoints import Checkpoints, Restored
 from scs_jax.workdir.claim import (
-  WorkdirError,
   check_present,
   check_same_run,
   claim,
+  config_hash,
   holds_run,
+  note_saved,
   read_config,
   read_sizes,
 )
 from scs_jax.workdir.metric_log import MetricLog, Rate
-from scs_jax.workdir.storage import folder, is_bucket
+from scs_jax.workdir.processes import CheckpointError, SaveError, WorkdirError
+from scs_jax.workdir.storage import folder, is_bucket, write_whole
 
 __all__ = [
   'CheckpointError',
@@ -24,9 +26,12 @@ __all__ = [
   'check_present',
   'check_same_run',
   'claim',
+  'config_hash',
   'folder',
   'holds_run',
   'is_bucket',
+  'note_saved',
   'read_config',
   'read_sizes',
+  'write_whole',
 ]

@@ -1,8 +1,8 @@
 """Checkpoints that are verified: save, verify, restore, fall back, re-shard.
 
 Orbax writes and reads the arrays. It does not notice when bytes on the disk change, and then
-restores wrong numbers silently. Every step therefore carries a manifest of checksums, and only a
-step that agrees with its manifest is restored, counted or reported as good.
+restores wrong numbers silently. Every step therefore carries a manifest of checksums. A step is
+good only if it agrees with its manifest and Orbax reads it back.
 
     <directory>/300/manifest.json     size and SHA-256 of every other file, and of itself
     <directory>/300/state, /extra     what Orbax wrote
@@ -14,7 +14,6 @@ import concurrent.futures
 import contextlib
 import functools
 import json
-import logging as python_logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -25,11 +24,13 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from scs_jax.errors import ArgumentError
-from scs_jax.workdir import manifest, processes, storage
+from scs_jax.errors import ArgumentError, UserError
+from scs_jax.workdir import manifest, processes, quiet, storage
 from scs_jax.workdir.processes import CheckpointError, SaveError
+from scs_jax.workdir.steps import Steps
 
 PyTree = Any
+_MOST_ERRORS = 10  # that Orbax keeps of one save
 
 
 class Restored(NamedTuple):
@@ -52,13 +53,17 @@ class Checkpoints:
     keep_best: how many good steps with the highest `best_metric` to keep besides.
     best_metric: the entry of `extra['metrics']` that ranks steps; higher is better. A step where
       it is absent or not finite never counts as best.
+    config: hash of the run's config. It goes into every manifest, and a step with another one is
+      refused. None neither writes nor compares it.
+    on_commit: called on process 0, in the background, with every step that became good.
     read_only: change nothing on disk: neither clean up nor set damaged steps aside.
 
   Attributes:
     skipped: maps each step that the last restore passed over to the reason.
 
   Raises:
-    ArgumentError: `keep_latest` is below 1 or `keep_best` is negative.
+    ArgumentError: `keep_latest` is below 1 or `keep_best` is negative, or the directory cannot be
+      written.
 
   Example:
     >>> with Checkpoints('/tmp/run/checkpoints') as checkpoints:  # doctest: +SKIP
@@ -73,29 +78,31 @@ class Checkpoints:
     keep_latest: int = 2,
     keep_best: int = 1,
     best_metric: str = 'val/accuracy',
+    config: str | None = None,
+    on_commit: Callable[[int], None] = lambda step: None,
     read_only: bool = False,
   ) -> None:
-    if keep_latest < 1 or keep_best < 0:
-      raise ArgumentError(
-        f'keep_latest must be at least 1 and keep_best at least 0, not {keep_latest}, {keep_best}'
-      )
     self.skipped: dict[int, str] = {}
     self._directory = storage.absolute(directory)
-    self._keep_latest = keep_latest
-    self._keep_best = keep_best
-    self._best_metric = best_metric
+    self._config = config
+    self._on_commit = on_commit
     self._read_only = read_only
-    self._manifests: dict[int, dict[str, Any]] = {}  # of the steps that this object found good
+    self._steps = Steps(
+      self._directory,
+      keep_latest=keep_latest,
+      keep_best=keep_best,
+      best_metric=best_metric,
+      config=config,
+      read_back=_read_back,
+    )
+    if not read_only:
+      processes.on_process_zero(self._clean_up)
     self._finishing: tuple[int, concurrent.futures.Future[None]] | None = None
-    self._log_filter = functools.partial(_is_wanted)  # a new object for each instance
-    logging.get_absl_logger().addFilter(self._log_filter)
+    self._quiet = quiet.Quiet(os.path.dirname(str(ocp.__file__)))
     # Orbax's CheckpointManager does not fit: its own list of steps goes stale when a step is set
     # aside, and it silently skips a save of a step that it believes to exist.
     self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
     self._background = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint')
-    if not read_only and jax.process_index() == 0:
-      self._directory.mkdir(parents=True, exist_ok=True)
-      storage.remove_leftovers(self._directory)
 
   def save(self, step: int, state: PyTree, extra: dict[str, Any]) -> None:
     """Starts to save `state` and `extra`; returns once the arrays may be donated.
@@ -122,6 +129,8 @@ class Checkpoints:
       'state': manifest.describe_arrays(state),
       'metrics': extra.get('metrics', {}),
     }
+    if self._config is not None:
+      contents['config'] = self._config
     self.wait()
     processes.on_process_zero(functools.partial(self._make_room, step))
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra))
@@ -135,9 +144,9 @@ class Checkpoints:
   def restore(self, abstract_state: PyTree, step: int | None = None) -> Restored | None:
     """Restores the newest good step, or the given one.
 
-    Steps that fail their checks are skipped with a warning that names step and reason, and are
-    listed in `skipped`. Unless `read_only`, they move to `damaged/`, so that the run can save them
-    again.
+    Steps that fail their checks, or that Orbax cannot read, are skipped with a warning that names
+    step and reason, and are listed in `skipped`. Unless `read_only`, they move to `damaged/`, so
+    that the run can save them again. They stay where they are if no step can be restored.
 
     Args:
       abstract_state: pytree of jax.ShapeDtypeStruct with the shardings wanted now. Devices and
@@ -148,8 +157,9 @@ class Checkpoints:
       Step, state and extra. None if the directory holds no step and none was asked for.
 
     Raises:
-      CheckpointError: steps exist and none is good; `step` is absent or damaged; or the step does
-        not fit `abstract_state`. In the last case no older step is tried: the model has changed.
+      CheckpointError: steps exist and none is good; `step` is absent or damaged; or the step is of
+        another config or does not fit `abstract_state`. In the last two cases no older step is
+        tried.
       ArgumentError: a leaf of `abstract_state` has no sharding.
     """
     items = ocp.args.Composite(
@@ -186,7 +196,7 @@ class Checkpoints:
     Waits for the save under way, and raises SaveError if that failed.
     """
     self.wait()
-    return processes.on_process_zero(lambda: sorted(self._verify_steps()))
+    return processes.on_process_zero(lambda: sorted(self._steps.good()))
 
   def latest_step(self) -> int | None:
     """Returns the newest good step, or None. Waits as `verified_steps` does."""
@@ -195,8 +205,7 @@ class Checkpoints:
   def best_step(self) -> int | None:
     """Returns the good step with the highest `best_metric`, the newest of equals, or None."""
     self.wait()
-    ranked = lambda: manifest.ranked(self._verify_steps(), self._best_metric)
-    return processes.on_process_zero(lambda: next(iter(ranked()), None))
+    return processes.on_process_zero(lambda: next(iter(self._steps.ranked()), None))
 
   def wait(self) -> None:
     """Waits until the save under way is good on disk; raises SaveError if it failed."""
@@ -226,9 +235,16 @@ class Checkpoints:
     # The exception under way matters more than a failed save. With several processes, the others
     # may never reach a common wait, so this process finishes alone.
     error = self._join()
-    if error is not None:
+    if error is not None and not issubclass(kind, SaveError):  # the first of them is enough
       logging.error('%s', error)
     self._release()
+
+  def _clean_up(self) -> None:
+    try:
+      self._directory.mkdir(parents=True, exist_ok=True)
+      storage.remove_leftovers(self._directory)
+    except OSError as error:
+      raise ArgumentError(f'{self._directory} cannot be written: {error}') from error
 
   def _finish(self, step: int, contents: dict[str, Any]) -> None:
     """Waits until Orbax has written, then hashes, commits and prunes; runs in the background.
@@ -241,19 +257,12 @@ class Checkpoints:
     self._orbax.wait_until_finished()
     if jax.process_index() != 0:
       return
-    files = manifest.fingerprints(storage.pending(self._directory, step))
-    contents = {**contents, 'files': files}
-    storage.commit(self._directory, step, manifest.encode(contents))
-    self._manifests[step] = contents
-    self._prune()
-
-  def _prune(self) -> None:
-    """Deletes the good steps that are neither among the newest nor among the best."""
-    good = self._verify_steps()
-    best = manifest.ranked(good, self._best_metric)[: self._keep_best]
-    for step in set(sorted(good)[: -self._keep_latest]) - set(best):
-      del self._manifests[step]
-      storage.delete(self._directory, step)
+    self._steps.commit(step, contents)
+    self._on_commit(step)
+    try:
+      self._steps.prune()
+    except OSError as error:  # the step itself is good
+      logging.warning('Old steps in %s cannot be deleted: %s', self._directory, error)
 
   def _join(self) -> SaveError | None:
     """Waits for the background thread and returns the error it ended with."""
@@ -266,31 +275,28 @@ class Checkpoints:
 
   def _save_error(self, step: int, cause: BaseException) -> SaveError:
     """Cleans up after a failed save; returns an error that names the last good step."""
+    self._drain()
     left = 'The directory cannot be read'
     # Storage that failed the save may fail here too. The first failure is the one to report.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):
       if jax.process_index() == 0:
         storage.remove_leftovers(self._directory)
-      good = max(self._verify_steps(), default=None)
+      good = max(self._steps.good(), default=None)
       left = 'There is no good step' if good is None else f'The last good step is {good}'
-    error = SaveError(f'saving step {step} in {self._directory} failed: {cause!r}. {left}.')
+    why = storage.reason(cause)
+    error = SaveError(f'saving step {step} in {self._directory} failed: {why}. {left}.')
     error.__cause__ = cause
     return error
 
   def _make_room(self, step: int) -> None:
-    """Sets a damaged step of this number aside; raises ArgumentError if it is good."""
-    path = self._directory / str(step)
-    if not path.exists():
-      return
+    """Sets a damaged step of this number aside, and announces the new one."""
     try:
-      manifest.verify(path)
-    except manifest.DamagedError as reason:
-      logging.warning('%s holds a damaged step %d: %s', self._directory, step, reason)
-      storage.set_aside(self._directory, step)
-    else:
-      raise ArgumentError(
-        f'{self._directory} already holds a good step {step}: restore it, or use another directory'
-      )
+      self._steps.make_room(step)
+      storage.announce(self._directory, step)
+    except UserError:
+      raise
+    except Exception as cause:  # of the clients of buckets
+      raise self._save_error(step, cause) from cause
 
   def _restore(
     self,
@@ -300,67 +306,50 @@ class Checkpoints:
   ) -> Restored | None:
     """Chooses a step, reads 'state' and 'extra' with `read`, and sets the skipped steps aside."""
     self.wait()
-    choice = processes.on_process_zero(functools.partial(self._choose, step, wanted))
-    if choice is None:
-      return None
-    chosen, skipped = choice
+    failed: dict[int, str] = {}  # steps whose files are intact, though they cannot be read
+    cause: Exception | None = None
+    while True:
+      choose = functools.partial(self._steps.choose, step, wanted, failed)
+      try:
+        choice = processes.on_process_zero(choose)
+      except CheckpointError as error:
+        raise error from cause
+      if choice is None:
+        return None
+      chosen, skipped = choice
+      restored, problem = None, ''
+      try:
+        restored = read(self._directory / str(chosen))
+      except Exception as error:  # Orbax raises whatever its storage layer raised
+        cause, problem = error, storage.reason(error)
+        quiet.settle('orbax')
+      if not processes.anywhere(bool(problem)) and restored is not None:
+        break
+      failed[chosen] = problem or 'another process could not read it'
     self.skipped = dict(skipped)
-    try:
-      restored = read(self._directory / str(chosen))
-    except Exception as cause:  # the files are intact, so an older step would fail in the same way
-      raise CheckpointError(
-        f'step {chosen} in {self._directory} agrees with its manifest, but restoring it failed: '
-        f'{cause}'
-      ) from cause
     if not self._read_only and jax.process_index() == 0:
       # Not earlier: if nothing can be restored, the next start must find the same steps again.
       for damaged in self.skipped:
-        storage.set_aside(self._directory, damaged)
+        try:
+          storage.set_aside(self._directory, damaged)
+        except OSError as error:  # the next save of that step tries it again
+          logging.warning('Step %d in %s cannot be moved: %s', damaged, self._directory, error)
     return Restored(chosen, restored['state'], restored['extra'])
 
-  def _choose(
-    self, step: int | None, wanted: dict[str, str] | None
-  ) -> tuple[int, list[tuple[int, str]]] | None:
-    """Returns the step to restore and those skipped before it. Verifies every one anew."""
-    steps = storage.steps(self._directory)
-    if step is not None and step not in steps:
-      raise CheckpointError(f'{self._directory} holds no step {step}; its steps are {steps}')
-    skipped: list[tuple[int, str]] = []
-    for candidate in [step] if step is not None else steps[::-1]:
-      self._manifests.pop(candidate, None)
+  def _drain(self) -> None:
+    """Takes the other errors of a failed save from Orbax; they would fail a later one."""
+    for _ in range(_MOST_ERRORS):
       try:
-        contents = manifest.verify(self._directory / str(candidate))
-      except manifest.DamagedError as reason:
-        logging.warning('Skipping step %d in %s: %s', candidate, self._directory, reason)
-        skipped.append((candidate, str(reason)))
-      else:
-        self._manifests[candidate] = contents
-        if wanted is not None and (difference := manifest.difference(contents['state'], wanted)):
-          raise CheckpointError(
-            f'step {candidate} in {self._directory} does not fit the model: {difference}. Run with '
-            'the configuration that saved it, or in another directory.'
-          )
-        return candidate, skipped
-    if not skipped:
-      return None
-    reasons = ''.join(f'\n  step {number}: {reason}' for number, reason in skipped)
-    raise CheckpointError(
-      f'no good step to restore in {self._directory}:{reasons}\nNothing was changed. Put an intact '
-      f'copy of a step there, or start afresh in another directory. Steps present: {steps}'
-    )
-
-  def _verify_steps(self) -> dict[int, dict[str, Any]]:
-    """Returns the manifests of the good steps. A step found good before is not read again."""
-    known, self._manifests = self._manifests, {}
-    for step in storage.steps(self._directory):
-      with contextlib.suppress(manifest.DamagedError):
-        self._manifests[step] = known.get(step) or manifest.verify(self._directory / str(step))
-    return self._manifests
+        self._orbax.wait_until_finished()
+        break
+      except Exception:  # Orbax raises whatever its storage layer raised
+        continue
+    quiet.settle('orbax')
 
   def _release(self) -> None:
     self._background.shutdown()
     self._orbax.close()
-    logging.get_absl_logger().removeFilter(self._log_filter)
+    self._quiet.end()
 
 
 def _read_parts(parts: Sequence[str], path: epath.Path) -> dict[str, Any]:
@@ -391,9 +380,18 @@ def _with_int_keys(tree: PyTree) -> PyTree:
   return {key_type(key): _with_int_keys(value) for key, value in tree.items()}
 
 
-def _is_wanted(record: python_logging.LogRecord) -> bool:
-  """A log filter: Orbax logs some forty lines of progress per save."""
-  return record.levelno >= python_logging.WARNING or not record.pathname.startswith(_ORBAX_FILES)
-
-
-_ORBAX_FILES = os.path.dirname(str(ocp.__file__))
+def _read_back(path: epath.Path, contents: dict[str, Any]) -> None:
+  """Raises DamagedError unless Orbax can read all that a step holds."""
+  try:
+    state = ocp.PyTreeCheckpointHandler()
+    tree = state.metadata(path / 'state').tree
+    if jax.tree.leaves(tree):  # Orbax refuses an empty one
+      kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+      tree = state.restore(path / 'state', args=ocp.args.PyTreeRestore(tree, restore_args=kinds))
+    ocp.JsonCheckpointHandler().restore(path / 'extra', args=ocp.args.JsonRestore())
+  except Exception as error:  # Orbax raises whatever its storage layer raised
+    quiet.settle('orbax')
+    raise manifest.DamagedError(f'it cannot be restored: {storage.reason(error)}') from error
+  found, saved = len(jax.tree.leaves(tree)), len(contents['state'])
+  if found != saved:
+    raise manifest.DamagedError(f'it holds {found} arrays of {saved}')

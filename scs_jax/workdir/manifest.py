@@ -1,12 +1,14 @@
 """Manifests: what a checkpoint holds, and the SHA-256 of each of its files.
 
 `manifest.json` holds the step, the path, dtype and shape of every array, the metrics that rank
-steps, the size and SHA-256 of every other file, and a SHA-256 of its own text.
+steps, the hash of the run's config, the size and SHA-256 of every other file, and a SHA-256 of its
+own text.
 """
 
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,7 @@ from scs_jax.errors import ArgumentError
 
 MANIFEST = 'manifest.json'
 _CHUNK_BYTES = 1 << 20
+_ENTRIES = {'step', 'state', 'metrics', 'files'}
 
 
 class DamagedError(Exception):
@@ -33,6 +36,8 @@ def verify(path: epath.Path) -> dict[str, Any]:
     raise DamagedError(f'it has no {MANIFEST}: it was never verified')
   try:
     manifest = decode((path / MANIFEST).read_bytes())
+    if not isinstance(manifest, dict) or not manifest.keys() >= _ENTRIES:
+      raise DamagedError(f'its {MANIFEST} lacks an entry')
     if str(manifest['step']) != path.name:
       raise DamagedError(f'its manifest is that of step {manifest["step"]}')
     expected, found = manifest['files'], fingerprints(path)
@@ -151,8 +156,15 @@ def _file_names(path: epath.Path, prefix: str = '') -> Iterator[str]:
   for child in path.iterdir():
     if child.is_dir():
       yield from _file_names(child, f'{prefix}{child.name}/')
-    else:
+    elif _is_file(child):
       yield prefix + child.name
+    else:
+      raise DamagedError(f'{prefix}{child.name} is not a file')
+
+
+def _is_file(path: epath.Path) -> bool:
+  """Whether it can be read to an end, unlike a pipe. Objects of a bucket have no kind."""
+  return '://' in str(path) or os.path.isfile(path)
 
 
 def _fingerprint(path: epath.Path) -> dict[str, Any]:

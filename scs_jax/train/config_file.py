@@ -1,0 +1,113 @@
+"""Loads what `--config` names: a Python file with its argument, or a workdir's config.json."""
+
+import importlib.util
+import inspect
+import json
+import os
+import pathlib
+import re
+import sys
+import traceback
+import types
+from importlib.machinery import SourceFileLoader
+
+from etils import epath
+
+from scs_jax.errors import ArgumentError, UserError, did_you_mean
+from scs_jax.train.config import Config, check_keys, from_dict
+
+_LONGEST = 300  # characters of a message; ml_collections prints whole configs
+
+
+def load(given: str) -> Config:
+  """Returns a config.
+
+  Args:
+    given: 'FILE.py' or 'FILE.py:ARGUMENT', whose function `get_config` is called without arguments
+      or with this one; or the `config.json` of a workdir, a folder or `gs://`.
+
+  Raises:
+    ArgumentError: there is no such file, it raises an exception, or it returns no config. The
+      message names the file and the line.
+  """
+  if given.endswith('.json'):
+    return _from_json(given)
+  path, colon, argument = given.partition(':')
+  path = os.path.expanduser(path)
+  module = _module(given, path)
+  get_config = getattr(module, 'get_config', None)
+  if not callable(get_config):
+    raise ArgumentError(f'--config={given}: the file has no function get_config() that returns one')
+  arguments = [argument] if colon else []
+  try:
+    inspect.signature(get_config).bind(*arguments)
+  except TypeError as error:
+    remedy = 'leave the colon and what follows out' if colon else f'write {given}:ARGUMENT'
+    raise ArgumentError(f'--config={given}: get_config() has {error}; {remedy}') from error
+  try:
+    config = get_config(*arguments)
+  except (Exception, SystemExit) as error:
+    raise _told(given, path, error) from error
+  try:
+    check_keys(config)
+  except ArgumentError as error:
+    raise ArgumentError(f'--config={given}: {error}') from error
+  return config.lock()
+
+
+def _from_json(path: str) -> Config:
+  try:
+    values = json.loads(epath.Path(os.path.expanduser(path)).read_text())
+  except FileNotFoundError as error:
+    raise ArgumentError(f'--config={path} cannot be read: {_absent(path)}') from error
+  except (OSError, ValueError, RecursionError) as error:
+    raise ArgumentError(f'--config={path} cannot be read: {error}') from error
+  return from_dict(values, path)
+
+
+def _module(given: str, path: str) -> types.ModuleType:
+  """Runs a Python file."""
+  if os.path.isdir(path):
+    raise ArgumentError(
+      f'--config={given} is a folder: name its config.json, or a file of configs/'
+    )
+  if not os.path.exists(path):
+    raise ArgumentError(f'--config={given} cannot be read: {_absent(path)}')
+  name = f'config_{pathlib.Path(path).stem}'
+  loader = SourceFileLoader(name, path)
+  spec = importlib.util.spec_from_loader(name, loader)
+  assert spec is not None
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[name] = module  # dataclasses look their module up
+  try:
+    loader.exec_module(module)
+  except (Exception, SystemExit) as error:
+    raise _told(given, path, error) from error
+  return module
+
+
+def _absent(path: str) -> str:
+  """Says that there is no such file, and which one may be meant."""
+  folder = os.path.dirname(path)
+  files = [*pathlib.Path(folder or '.').glob('*.py'), *pathlib.Path('configs').glob('*.py')]
+  near = did_you_mean(path, map(str, files)) or did_you_mean(
+    pathlib.Path(path).stem, [file.stem for file in files]
+  )
+  return f'there is no such file{near}'
+
+
+def _told(given: str, path: str, error: BaseException) -> ArgumentError:
+  """Returns what a config file raised, as one line with its file and line."""
+  places = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+  line = f', line {places[-1]}' if places else ''
+  said = str(error)
+  if isinstance(error, SyntaxError):
+    line = f', line {error.lineno}' if error.filename == path else line
+    where = '' if error.filename == path else f' in {error.filename}, line {error.lineno}'
+    said = f'{error.msg}{where}'
+  if not isinstance(error, UserError):
+    hint = re.search(r'Did you mean "\w+"', said)
+    first = said.partition(' Other fields present')[0].replace('\n', ' ')
+    said = first if len(first) <= _LONGEST else f'{first[:_LONGEST]}…'
+    said = f'{type(error).__name__}: {said}' + (f' {hint[0]}?' if hint else '')
+  return ArgumentError(f'--config={given}{line}: {said}')
