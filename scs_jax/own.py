@@ -58,7 +58,7 @@ def _module(given: str, name: str, remedy: str) -> types.ModuleType:
       raise  # the module is there; what it imports is not
     missing = error.name
   near = {path.stem for folder in sys.path[:2] for path in pathlib.Path(folder).glob('*.py')}
-  hint = did_you_mean(missing, near) if missing == name else ''
+  hint = did_you_mean(missing, near) if '.' not in missing else ''
   raise ArgumentError(
     f'{given} cannot be loaded, because Python finds no module {missing!r}{hint or "."} Run from '
     f'the folder that contains it, or add that folder to PYTHONPATH. {remedy}'.strip()

@@ -74,7 +74,7 @@ class ScsNet(nnx.Module):
       ArgumentError: naming the layer of the stack, what is wrong with it and what would be right.
     """
     if not stack:
-      raise ArgumentError("the stack is empty: it must end with a 'head'")
+      raise ArgumentError(f"the stack must end with a 'head', got {stack!r}")
     make = Layers(options, len(input_shape) - 1, rngs)
     shape = (1, *input_shape)
     names = []

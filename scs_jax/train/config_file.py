@@ -119,7 +119,7 @@ def _said(error: BaseException) -> str:
   cause = error.args[0] if error.args else ''
   if isinstance(error, AttributeError) and isinstance(cause, KeyError):
     cause = cause.args[0]
-  if key := re.fullmatch(r"""(?s)['"](\w+)['"]|Key "(\w+)" does not exist.*""", str(cause)):
+  if key := re.fullmatch(r"""(?s)['"](\w+)['"](?:\nDid.*)?|Key "(\w+)" does not exist.*""", str(cause)):
     name = key[1] or key[2]
     return f'the config has no key {name!r}{did_you_mean(name, KEYS) or ";"} --help lists all'
   text = error.msg if isinstance(error, SyntaxError) else str(error)

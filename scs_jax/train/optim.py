@@ -166,8 +166,8 @@ def _momentum(momentum, cycle_to, schedule, total_steps) -> float | Schedule:
     return momentum
   if schedule['name'] != 'one_cycle':
     raise ArgumentError(
-      f"optimizer.cycle_momentum_to {cycle_to} only goes with the schedule 'one_cycle', not "
-      f'{schedule["name"]!r}: set it to None'
+      f"optimizer.cycle_momentum_to={cycle_to} only goes with the schedule 'one_cycle', not "
+      f'{schedule["name"]!r} (optimizer.schedule.name): set it to None'
     )
   turn = schedule.get('warmup_fraction')
   turn = ONE_CYCLE_WARMUP if turn is None else turn
