@@ -114,7 +114,6 @@ optimizer.schedule.peak_learning_rate=0,1   | a number
 optimizer.schedule.warmup_fraction=1        | in [0, 1) or None
 optimizer.schedule.warmup_fraction=-0.1     | in [0, 1) or None
 optimizer.schedule.warmup_fraction=30%      | a number
-optimizer.cycle_momentum_to=None optimizer.schedule.name=constant optimizer.schedule.warmup_fraction=0.5 | set it to None
 optimizer.momentum=1                  | in [0, 1)
 optimizer.momentum=-0.1               | in [0, 1)
 optimizer.momentum=None               | a number

@@ -18,6 +18,8 @@ from scs_jax.train import shipped
 from scs_jax.train.config import Config, check_keys, from_dict
 from scs_jax.train.keys import KEYS
 
+# What ml_collections says of an unknown key.
+_KEY = re.compile(r"""(?s)['"](\w+)['"](?:\nDid.*)?|Key "(\w+)" does not exist.*""")
 _LONGEST = 300  # characters of a message; ml_collections prints whole configs
 
 
@@ -119,7 +121,7 @@ def _said(error: BaseException) -> str:
   cause = error.args[0] if error.args else ''
   if isinstance(error, AttributeError) and isinstance(cause, KeyError):
     cause = cause.args[0]
-  if key := re.fullmatch(r"""(?s)['"](\w+)['"](?:\nDid.*)?|Key "(\w+)" does not exist.*""", str(cause)):
+  if key := _KEY.fullmatch(str(cause)):
     name = key[1] or key[2]
     return f'the config has no key {name!r}{did_you_mean(name, KEYS) or ";"} --help lists all'
   text = error.msg if isinstance(error, SyntaxError) else str(error)
