@@ -94,7 +94,7 @@ print(time.process_time() - begun, *(set({heavy.split()!r}) & (set(sys.modules) 
   [
     (f'{NAMES[0]}9', f"did you mean '{NAMES[0]}'"),
     ('nothing_like_it', 'unknown folder or pretrained network'),
-    ('/no/such/folder', 'holds no run'),
+    ('/no/such/folder', 'is no folder: name the workdir'),
     ('no.safetensors', r'no\.safetensors cannot be read'),
     ('', "--workdir is ''"),
   ],
