@@ -126,6 +126,7 @@ def parse(argv: list[str]) -> configuration.Config | None:
   forget_keys()
   # Which keys there are depends on the config. They are flags like any other once it is loaded.
   flags.FLAGS(argv, known_only=True)
+  _check_flags()
   if _LIST.value:
     return _check_words(argv)
   # A workdir holds the config of its run.
@@ -142,7 +143,8 @@ def parse(argv: list[str]) -> configuration.Config | None:
     )
   if _MODE.value in _NETWORK_MODES and _CONFIG.value is None:
     return _check_words(argv)
-  config = config_file.load(_CONFIG.value or config_of(str(_WORKDIR.value)))
+  given = config_of(str(_WORKDIR.value)) if _CONFIG.value is None else _CONFIG.value
+  config = config_file.load(given)
   _define_keys(config, argv)
   try:
     _check_words(argv)
@@ -150,14 +152,23 @@ def parse(argv: list[str]) -> configuration.Config | None:
     if error.flagname.startswith('config.'):
       configuration.read(config, error.flagname.removeprefix('config.'), '')  # says what there is
     raise
-  if _STEP.value is not None and _MODE.value == 'train':
-    raise ArgumentError(
-      f'--step={_STEP.value} is for the other modes than train, which resumes at the newest '
-      'checkpoint: leave it out, or add --mode=eval'
-    )
-  if _STEP.value is not None and _STEP.value < 0:
-    raise ArgumentError(f'--step={_STEP.value} must be at least 0: the number of a checkpoint')
   return config
+
+
+def _check_flags() -> None:
+  """Checks the flags that mean something in some modes only."""
+  step, mode = _STEP.value, _MODE.value
+  if step is not None and mode == 'train':
+    raise ArgumentError(
+      f'--step={step} is for the other modes than train, which resumes at the newest checkpoint: '
+      'leave it out, or add --mode=eval'
+    )
+  if step is not None and step < 0:
+    raise ArgumentError(f'--step={step} must be at least 0: the number of a checkpoint')
+  if step is not None and _WORKDIR.value is None:
+    raise ArgumentError(f'--step={step} is a checkpoint of a --workdir: name that too')
+  if _OUTPUT.value is not None and mode != 'export':
+    raise ArgumentError(f'--output={_OUTPUT.value} is for --mode=export: leave it out')
 
 
 def _check_words(argv: list[str]) -> None:

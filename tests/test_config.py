@@ -13,17 +13,8 @@ from ml_collections import ConfigDict
 
 from scs_jax import models
 from scs_jax.errors import ArgumentError
-from scs_jax.train.config import (
-  KEYS,
-  assign,
-  check,
-  default,
-  from_dict,
-  keys_of,
-  leaves,
-  read,
-  to_json,
-)
+from scs_jax.train.config import assign, check, default, from_dict, leaves, read, to_json
+from scs_jax.train.keys import KEYS, keys_of
 
 STACK = ({'kind': 'scs', 'features': 4, 'window': 5}, {'kind': 'head'})
 

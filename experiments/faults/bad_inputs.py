@@ -373,8 +373,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
   'empty config': (('--config=', QUICK[1]), ('--config= cannot be read',)),
   'absent config': (('--config=configs/quikstart.py', QUICK[1]), (
     'configs/quikstart.py', "did you mean 'configs/quickstart.py'?")),
-  'config without a folder': (('--config=quickstart', QUICK[1]), (
-    'quickstart', "did you mean 'configs/quickstart.py'?")),
+  'unknown name of a config': (('--config=quikstart', QUICK[1]), (
+    "'quikstart'", "did you mean 'quickstart'?")),
   'config that is a folder': (('--config=configs', QUICK[1]), ('configs is a folder', 'name')),
   'config that is a page': (('--config=README.md', QUICK[1]), ('README.md, line', 'SyntaxError')),
   'config.json that is not there': (('--config=DIR/run/config.json', QUICK[1]), (
@@ -388,7 +388,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
   'misspelt flag': ((*QUICK, '--wokdir=a'), ('--wokdir', 'did you mean --workdir?')),
   'flag without its group': ((*QUICK, '--batch_size=8'), (
     '--batch_size', 'did you mean --config.batch_size?')),
-  'misspelt group': ((*QUICK, '--confg.batch_size=8'), (
+  'misspelt config': ((*QUICK, '--confg.batch_size=8'), (
     '--confg.batch_size', 'did you mean --config.batch_size?')),
   'unknown flag': ((*QUICK, '--qqq'), ('--qqq', '--help lists all')),
   'flag without its value': ((*QUICK, '--config.batch_size'), ('--config.batch_size', 'alue')),
@@ -398,6 +398,13 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
   'unknown mode': ((*QUICK, '--mode=tain'), ('--mode=tain', 'train')),
   'step in training': ((*QUICK, '--step=3'), ('--step=3', 'leave it out')),
   'negative step': ((*QUICK, '--mode=eval', '--step=-1'), ('--step=-1', 'at least 0')),
+  'step of no workdir': ((QUICK[0], '--mode=summary', '--step=3'), ('--step=3', '--workdir')),
+  'output in training': ((*QUICK, '--output=a.onnx'), ('--output=a.onnx', '--mode=export')),
+  'summary of nothing': (('--mode=summary',), ('--mode=summary', '--config or --workdir')),
+  'export to nowhere': (('--mode=export', QUICK[1]), ('--output must be given',)),
+  'export of nothing': (('--mode=export', QUICK[1], '--output=DIR/a.safetensors'), (
+    'DIR/run', 'run')),
+  'explorer of nothing': (('--mode=explorer', QUICK[1]), ('holds no run', 'train first')),
   'step that is no number': ((*QUICK, '--mode=eval', '--step=last'), ('--step=last',)),
   'evaluation of nothing': ((*QUICK, '--mode=eval'), ('holds no run', 'train first')),
   'pictures of nothing': ((*QUICK, '--mode=pictures'), ('holds no run', 'train first')),

@@ -17,6 +17,7 @@ from scs_jax.errors import ArgumentError, UserError, did_you_mean
 from scs_jax.train import shipped
 from scs_jax.train.config import Config, check_keys, from_dict
 from scs_jax.train.keys import KEYS
+from scs_jax.workdir import buckets, is_bucket
 
 # What ml_collections says of an unknown key.
 _KEY = re.compile(r"""(?s)['"](\w+)['"](?:\nDid.*)?|Key "(\w+)" does not exist.*""")
@@ -63,12 +64,23 @@ def load(given: str) -> Config:
 
 def _from_json(path: str) -> Config:
   try:
-    values = json.loads(epath.Path(os.path.expanduser(path)).read_text())
+    values = json.loads(_read(os.path.expanduser(path)))
   except FileNotFoundError as error:
     raise ArgumentError(f'--config={path} cannot be read: {_absent(path)}') from error
   except (OSError, ValueError, RecursionError) as error:
     raise ArgumentError(f'--config={path} cannot be read: {error}') from error
   return from_dict(values, path)
+
+
+def _read(path: str) -> str:
+  if not is_bucket(path):
+    return epath.Path(path).read_text()
+  try:
+    return buckets.blob(path).download_as_text(**buckets.limits())
+  except UserError:
+    raise
+  except Exception as error:  # of the network, the credentials or the bucket: many kinds
+    raise OSError(str(error)) from error
 
 
 def _module(given: str, path: str) -> types.ModuleType:
