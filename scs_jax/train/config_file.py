@@ -123,7 +123,10 @@ def _told(given: str, path: str, error: BaseException) -> ArgumentError:
   line = f', line {places[-1]}' if places else ''
   if isinstance(error, SyntaxError) and error.filename == path:
     line = f', line {error.lineno}'
-  return ArgumentError(f'--config={given}{line}: {_said(error)}')
+  elsewhere = ''
+  if isinstance(error, SyntaxError) and error.filename != path:
+    elsewhere = f' ({error.filename}, line {error.lineno})'
+  return ArgumentError(f'--config={given}{line}: {_said(error)}{elsewhere}')
 
 
 def _said(error: BaseException) -> str:
