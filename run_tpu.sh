@@ -114,6 +114,8 @@ worker_start() {
   if [[ -e run/seen ]] || ! is_same; then # otherwise the run goes on, and so does its log
     rm -rf previous
     [[ ! -e run ]] || mv run previous
+    [[ ! -e previous/ended || -e previous/seen ]] ||
+      say "$(hostname): nobody saw the end of an earlier run; its log is ~/scs_jax/previous/log"
   fi
   find sent -mindepth 1 -maxdepth 1 ! -name "$token" -mmin +1440 -exec rm -rf {} +
   mkdir -p run
@@ -141,14 +143,23 @@ worker_run() {
   ) >> run/log 2>&1 || code=$?
   kill -KILL -- "-$(< run/pid)" 2> /dev/null || true # what it leaves behind would keep the chips
   [[ ! -e run/stopped ]] || reason=stopped
-  printf '%s %s %s' "$code" "$(date +%s)" "$reason" 1<> run/draft
+  printf '%s %s %s' "$code" "$(date +%s.%N)" "$reason" 1<> run/draft
   mv -f run/draft run/ended
+}
+
+# Waits for the end of the run, $1 seconds at most. The lock tells it at once; a service that the
+# program has left may hold the lock, but `ended` is there then.
+ends_within() {
+  for ((i = 0; i < $1; i++)); do
+    if flock --shared --timeout 1 run/alive true || [[ -e run/ended ]]; then return 0; fi
+  done
+  return 1
 }
 
 # Prints a file from byte $2 on as it grows. Ends with the run, or with the connection: tail sees both.
 until_end() {
   [[ -e run/alive ]] || return 0
-  flock --shared run/alive true &
+  until ends_within 60; do :; done &
   tail -c "+$2" -s 0.5 -f --pid=$! "$1" || true
   kill $! 2> /dev/null || true
 }
@@ -173,14 +184,14 @@ worker_stop() {
   [[ $(condition) == live ]] || return 0
   touch run/stopped || true
   kill -TERM "$(< run/pid)" || true
-  flock --shared --timeout "$1" run/alive true || kill -KILL -- "-$(< run/pid)"
-  flock --shared --timeout 10 run/alive true
+  ends_within "$1" || kill -KILL -- "-$(< run/pid)"
+  ends_within 10
 }
 
 worker_seen() {
-  [[ $(condition) == ended ]] || return 0
-  if [[ $(< run/ended) != '0 '* ]] && ! compgen -G "run/shown.$token.*" > /dev/null; then
-    tail -n 30 run/log | sed "s/^/$(hostname): /" >&2
+  [[ -e run/ended ]] || return 0
+  if [[ ${1:-} == "$(hostname)" ]] && ! compgen -G "run/shown.$token.*" > /dev/null; then
+    tail -n 30 run/log | sed "s/^/$1: /" >&2
   fi
   touch run/seen || true
 }
@@ -226,15 +237,18 @@ poll=${POLL_SECONDS:-30} grace=${GRACE_SECONDS:-120}
 [[ -n $zone ]] || fail "--zone is missing; see --help"
 [[ $zone =~ ^[a-z0-9-]+$ ]] || fail "--zone='$zone' is no zone, such as us-west4-a"
 [[ $attempts =~ ^[1-9][0-9]{0,5}$ ]] || fail "--attempts=$attempts must be a positive number"
-[[ "$poll $grace" =~ ^(0|[1-9][0-9]{0,4})\ (0|[1-9][0-9]{0,4})$ ]] || fail "POLL_SECONDS=$poll and GRACE_SECONDS=$grace must be whole numbers"
+for seconds in "$poll" "$grace"; do
+  [[ $seconds =~ ^(0|[1-9][0-9]{0,4})$ ]] || fail "POLL_SECONDS and GRACE_SECONDS must be whole numbers, not $seconds"
+done
 if [[ $mode == run ]]; then
   [[ -n $type ]] || fail "--type is missing, e.g. --type=v5litepod-16"
   [[ -n $config ]] || fail "--config is missing, e.g. --config=configs/imagenet.py"
   [[ -f ${config%%:*} ]] || fail "--config=$config: there is no file ${config%%:*} here"
   [[ -n $workdir ]] || fail "--workdir is missing, e.g. --workdir=gs://bucket/run"
+  [[ $workdir == *://* || $workdir == [/~]* ]] || fail "--workdir=$workdir is relative: use gs://…"
   [[ -z $spot || $workdir == gs://* ]] || fail "--workdir=$workdir dies with a spot machine: use gs://…"
   [[ -z $data_copy || $data_copy == gs://* ]] || fail "--data-copy=$data_copy must be in a bucket, gs://…"
-  [[ -z $data_mount || $data_mount =~ ^[a-z0-9][a-z0-9._-]*$ ]] || fail "--data-mount=$data_mount must be a bucket's name"
+  [[ -z $data_mount || $data_mount =~ ^[a-z0-9][a-z0-9._-]*$ ]] || fail "--data-mount=$data_mount is no bucket's name"
   [[ -z $data_copy || -z $data_mount ]] || fail "use --data-copy or --data-mount, not both"
   [[ -n $runtime ]] || case $type in # https://cloud.google.com/tpu/docs/runtimes
     v2-* | v3-* | v4-*) runtime=tpu-ubuntu2204-base ;;
@@ -245,6 +259,7 @@ if [[ $mode == run ]]; then
     *) fail "--type=$type: its software is not known here, add --runtime=VERSION" ;;
   esac
 fi
+[[ -z $dry || $mode == run || $mode == delete ]] || fail "--dry-run is for a launch"
 [[ -n $dry ]] || command -v gcloud > /dev/null || fail "gcloud is not on PATH: install the Google Cloud CLI"
 
 home=$(cd "$(dirname "$0")" && pwd -P)
@@ -277,7 +292,7 @@ failed() {
 }
 
 # What gcloud has just said will be the same in an hour.
-is_hopeless() { grep -qE 'INVALID_ARGUMENT|PERMISSION_DENIED|active account|core/project' "$scratch/error"; }
+is_hopeless() { grep -qE '[A-Z]_ARGUMENT|NOT_FOUND|_DENIED|active account|core/project' "$scratch/error"; }
 
 state() {
   if [[ -n $dry ]]; then
@@ -297,9 +312,9 @@ create_resource() {
   tpus queued-resources create "$name" --node-id="$name" --accelerator-type="$type" \
     --runtime-version="$runtime" ${spot:+--spot} ${create[@]+"${create[@]}"} 2> "$scratch/error" || code=$?
   cat "$scratch/error" >&2
-  [[ $code -ne 2 ]] || fail "gcloud refuses to create $name, see above"
-  [[ $code -eq 0 ]] || ! is_hopeless || fail "gcloud refuses to create $name, see above"
-  [[ $code -eq 0 ]] || failed "$name could not be created, see above" "$no_machine"
+  [[ $code -ne 0 ]] || return 0
+  if [[ $code -eq 2 ]] || is_hopeless; then fail "gcloud refuses to create $name, see above"; fi
+  failed "$name could not be created, see above" "$no_machine"
 }
 
 # Waits for the machine. Makes it if there is none, once in an attempt, or anew if it was taken away.
@@ -309,11 +324,12 @@ acquire() {
     now=$(state)
     [[ $now == "$before" ]] || say "$name is $now"
     before=$now
+    [[ $mode == run || $now == ACTIVE || $now == UNKNOWN ]] || fail "$name cannot be reached: it is $now"
     case $now in
       ACTIVE) return ;;
       UNKNOWN)
         [[ $attempt -gt 1 ]] || ! is_hopeless || fail "gcloud refuses to describe $name, see above"
-        failed "gcloud could not describe $name, see above" "Check the network, and: gcloud auth login." || return
+        failed "gcloud could not describe $name, see above" "Perhaps: gcloud auth login." || return
         ;;
       ABSENT)
         [[ -z $made ]] || failed "$name has vanished" "$no_machine" || return
@@ -322,7 +338,7 @@ acquire() {
         ;;
       FAILED | SUSPENDED)
         tpus queued-resources describe "$name" --format='yaml(state)' >&2 || true
-        delete_resource || failed "$name is $now and could not be deleted, see above" "Delete it by hand." || return
+        delete_resource || failed "$name could not be deleted, see above" "Delete it by hand." || return
         [[ -z $made ]] || failed "$name became $now, see above" "$no_machine" || return
         ;;
     esac
@@ -334,10 +350,11 @@ acquire() {
 prepare() {
   local file=${config%%:*} folder
   mkdir -p "$stage/code"
-  cp "$home/run_tpu.sh" "$stage/"
+  cp "${BASH_SOURCE[0]}" "$stage/run_tpu.sh"
   [[ $mode == run ]] || return 0
   # Before anything is created, and billed, for a wheel that cannot be built.
-  run python3 -m pip wheel --quiet --no-deps --wheel-dir="$stage" "$home" || fail "the wheel could not be built, see above"
+  run python3 -m pip wheel --quiet --no-deps --wheel-dir="$stage" "$home" ||
+    fail "the wheel could not be built, see above"
   cp -R "$home/configs" "$stage/code/"
   cp "$file" "$stage/config"
   folder=$(cd "$(dirname "$file")" && pwd -P)
@@ -349,7 +366,8 @@ prepare() {
     cp "$stage/config" "$stage/code/$file"
   fi
   [[ $config != *:* ]] || file+=:${config#*:}
-  printf '%s\0' --distributed --config="$file" --workdir="$workdir" ${program[@]+"${program[@]}"} > "$stage/arguments"
+  printf '%s\0' --distributed --config="$file" --workdir="$workdir" \
+    ${program[@]+"${program[@]}"} > "$stage/arguments"
   [[ -z $data_copy ]] || printf %s "$data_copy" > "$stage/data_copy"
   [[ -z $data_mount ]] || printf %s "$data_mount" > "$stage/data_mount"
 }
@@ -363,6 +381,7 @@ ask() {
   [[ $code -eq 0 ]] || failed "the workers could not be reached, see above" \
     "Perhaps: ssh-add ~/.ssh/google_compute_engine. Look at the firewall, too." || return
   conditions=$(sed -n 's/.*scs_jax says: //p' "$scratch/said")
+  [[ -n $conditions ]] || failed "the workers did not answer" "Look at them: ${me}--attach"
 }
 
 # Starts the run on all workers, unless all of them have one to follow.
@@ -379,13 +398,21 @@ begin() {
     esac
     return 0
   fi
-  [[ $conditions != *live* ]] || on all stop "$grace" || true # what is left of a run that lost a worker
+  if [[ $conditions == *live* ]]; then
+    sleep $((1 + grace / 10)) # another launcher may be about to start the other workers
+    ask || return
+    grep -qE 'none|lost|seen' <<< "$conditions" || return 0
+    on all stop "$grace" || true # what is left of a run that lost a worker
+  fi
   on all install || code=$?
   [[ $code -ne 70 ]] || fail "the installation cannot succeed, see above. $billed"
   [[ $code -eq 0 ]] || failed "the installation failed, see above" "Mend what it names." || return
   on all start "$attempt" || code=$?
   [[ $code -ne 70 ]] || fail "another launcher was faster. Follow its run: ${me}--attach"
-  [[ $code -eq 0 ]] || failed "the run could not be started, see above" "Mend what it names."
+  if [[ $code -ne 0 ]]; then
+    on all stop "$grace" || true
+    failed "the run could not be started, see above" "Mend what it names."
+  fi
 }
 
 # Shows the log of worker 0, from the byte on where the connection was lost.
@@ -407,15 +434,16 @@ show() {
 
 # Waits until the run has ended on all workers. A worker that goes on long after another one hangs.
 await() {
-  local line hurried='' code host
+  local line hurried='' how code host
   on all await | while IFS= read -r line; do
     [[ $line == *'scs_jax says: '* ]] || continue
     line=${line#*scs_jax says: }
     echo "$line" >> "$scratch/ends"
     [[ -z $hurried ]] || continue
     hurried=yes
-    read -r _ code _ _ host <<< "$line"
-    say "the run ended on $host with exit code $code; the other workers have $grace s"
+    read -r how code _ _ host <<< "$line"
+    [[ $how != ended || $workers -eq 1 ]] ||
+      say "the run ended on $host with exit code $code; the other workers have $grace s"
     { sleep "$grace" && touch "$scratch/hung" && until on all stop "$grace"; do sleep "$poll"; done; } &
   done
   return "${PIPESTATUS[0]}"
@@ -429,7 +457,8 @@ end_jobs() {
 
 # Follows the run to its end on all workers.
 watch() {
-  local shower waiter lost='' begun=$SECONDS
+  local shower waiter lost='' begun=$SECONDS workers ends
+  workers=$(grep -c . <<< "$conditions")
   rm -f "$scratch/hung"
   : > "$scratch/ends"
   set -m # each job is a process group, and can be ended as a whole
@@ -442,13 +471,15 @@ watch() {
   jobs=("$shower" "$waiter" $!)
   set +m
   wait "$waiter" || lost=yes
-  for ((i = 0; i < 1500; i++)); do # the last lines of the log are on their way, perhaps by a new connection
-    kill -0 "$shower" 2> /dev/null || break
+  # The last lines of the log are on their way, perhaps by a new connection.
+  for ((i = 0; i < 1500; i++)); do
+    if [[ -n $lost ]] || ! kill -0 "$shower" 2> /dev/null; then break; fi
     sleep 0.2
   done
   end_jobs
   [[ $((SECONDS - begun)) -lt 600 ]] || failures=0
-  if [[ -n $lost ]] || grep -qvE '^(ended|seen) [0-9]+ [0-9]+ (itself|stopped) ' "$scratch/ends"; then
+  ends=$(grep -cE '^(ended|seen) [0-9]+ [0-9.]+ (itself|stopped) ' "$scratch/ends" || true)
+  if [[ -n $lost || $ends -ne $workers ]]; then
     failed "the machine or the connection was lost" "The run may be alive: ${me}--attach."
   fi
 }
@@ -459,14 +490,14 @@ report() {
   # Of several workers that failed, the first was the cause.
   first=$(awk '$2 > 0 { print $3, $2, $NF }' "$scratch/ends" | sort -n | head -n 1)
   read -r _ code host <<< "${first:-0 0 -}"
-  on all seen || true # shows the end of the other workers' logs, too
-  if [[ $code -ne 0 ]]; then
-    say "the run ended with exit code $code on $host, see above; all logs: ${me}--logs=DIR"
-  elif [[ -e $scratch/hung ]]; then
+  on all seen "$host" || true # shows the end of its log, unless that was shown
+  if [[ -e $scratch/hung && $code -eq 0 ]]; then
     say "a worker did not end within $grace s after the others, and was stopped; all logs: ${me}--logs=DIR"
     code=1
-  elif grep -q ' stopped ' "$scratch/ends"; then
-    say "the run was stopped; the same command resumes it"
+  elif [[ ! -e $scratch/hung ]] && grep -q ' stopped ' "$scratch/ends"; then
+    say "the run was stopped, with exit code $code; the same command resumes it"
+  elif [[ $code -ne 0 ]]; then
+    say "the run ended with exit code $code on $host, see above; all logs: ${me}--logs=DIR"
   else
     say "the run has ended"
   fi
@@ -475,7 +506,7 @@ report() {
 }
 
 interrupted() {
-  say "the run goes on without this launcher. Follow it: ${me}--attach. End it: ${me}--stop"
+  say "the launcher ends; a run that was started goes on. Follow it: ${me}--attach. End it: ${me}--stop"
   exit 130
 }
 
@@ -489,14 +520,11 @@ elif [[ $mode == logs ]]; then
   mkdir -p "$logs"
   count=$(tpus tpu-vm describe "$name" --format='value(networkEndpoints.len())')
   [[ $count =~ ^[0-9]+$ ]] || fail "gcloud does not say how many workers $name has: $count"
-  for ((i = 0; i < count; i++)); do copy "$name:scs_jax/run/log" "$(cd "$logs" && pwd)/worker-$i.log" --worker="$i"; done
+  logs=$(cd "$logs" && pwd)
+  for ((i = 0; i < count; i++)); do copy "$name:scs_jax/run/log" "$logs/worker-$i.log" --worker="$i"; done
   exit
 fi
 prepare
-if [[ $mode != run ]]; then
-  now=$(state)
-  [[ $now == ACTIVE ]] || fail "$name cannot be reached: it is $now"
-fi
 if [[ -n $dry ]]; then
   create_resource
   copy --recurse "$scratch/scs_jax" "$name:" --worker=all
@@ -504,7 +532,7 @@ if [[ -n $dry ]]; then
   on 0 follow 1.1 1
   exit
 elif [[ $mode == stop ]]; then
-  ask || fail "$trouble. $remedy"
+  if ! acquire || ! ask; then fail "$trouble. $remedy"; fi
   [[ $conditions == *live* ]] || fail "no run is alive on $name"
   on all stop "$grace"
   on all seen
@@ -514,9 +542,9 @@ fi
 trap interrupted HUP INT TERM
 until acquire && begin && watch && report; do
   [[ $attempt -lt $attempts ]] || break
-  pause=$((poll * 2 ** (failures < 6 ? failures : 6)))
-  say "attempt $attempt of $attempts: $trouble; the next one in $pause s"
-  sleep "$pause"
+  pause=$((2 ** (failures < 6 ? failures : 6)))
+  say "attempt $attempt of $attempts: $trouble; the next one in $((poll * pause)) s"
+  for ((i = 0; i < pause; i++)); do sleep "$poll"; done # in parts, so that a signal is heard
   attempt=$((attempt + 1)) failures=$((failures + 1))
 done
 say "gave up after $attempts attempts: $trouble. $remedy The same command goes on. $billed"

@@ -44,7 +44,7 @@ def seeds(default: str | Sequence[int] | None) -> flags.FlagHolder[Any]:
 def changes() -> flags.FlagHolder[Any]:
   """Defines `--change=KEY=VALUE`, which may be repeated. The value is a dict.
 
-  A value is a Python literal or a word. `results.apply_changes` checks key and type.
+  A value is a Python literal or a word. `Trial.load` checks key and type.
   """
   text = 'KEY=VALUE: a dotted key of the config and its value; may be repeated.'
   flag = _Repeated(_Change(), None, 'change', {}, text)

@@ -77,7 +77,7 @@ def _place_in_users_file(error: BaseException) -> str:
   called, place = False, ''
   for frame in traceback.extract_tb(error.__traceback__):
     if frame.filename.startswith(package):
-      called = True
+      called = called or frame.filename != __file__  # that one calls the command itself
     elif called and not frame.filename.startswith(installed):
       place = f'{frame.filename}, line {frame.lineno}'
   return place

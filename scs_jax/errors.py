@@ -31,7 +31,8 @@ def check_known(what: str, name: object, known: Iterable[str]) -> None:
   known = list(known)
   if name not in known:
     names = ', '.join(map(str, known)) or 'none'
-    raise ArgumentError(f'unknown {what} {name!r}{did_you_mean(name, known)}; known: {names}')
+    hint = did_you_mean(name, known) or ';'
+    raise ArgumentError(f'unknown {what} {name!r}{hint} known: {names}')
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -40,18 +41,13 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
   return f'; did you mean {near!r}?' if near else ''
 
 
-def nearest(name: object, known: Iterable[str], likeness: float = 0.6) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
   """Returns the known name that is most like `name`, or '' if none is.
 
   Of a dotted name, such as 'optimizer.momentum', the last part alone may be meant.
-
-  Args:
-    name: what was given.
-    known: the names there are.
-    likeness: how much they must be alike, from 0 to 1.
   """
   known, word = list(known), str(name)
   last = {each.rpartition('.')[2]: each for each in reversed(known)}
-  near = difflib.get_close_matches(word, [*known, *last], 1, likeness)
-  near = near or difflib.get_close_matches(word.rpartition('.')[2], last, 1, likeness)
+  near = difflib.get_close_matches(word, [*known, *last], n=1)
+  near = near or difflib.get_close_matches(word.rpartition('.')[2], last, n=1)
   return last.get(near[0], near[0]) if near else ''

@@ -1,34 +1,44 @@
 """Trains and evaluates: python -m scs_jax.main --config=configs/quickstart.py --workdir=DIR."""
 
-import ast
-import pathlib
 import re
 import textwrap
+from typing import Any
 
 import jax
 from absl import flags
 
-from scs_jax import command, explorer, train
+import scs_jax
+from scs_jax import command, data, explorer, export, pretrained, summary, train
 from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
-from scs_jax.train import config_file, hosts, report, sharding
+from scs_jax.train import config_file, hosts, report, sharding, shipped
+from scs_jax.train.keys import KEYS, keys_of
 from scs_jax.workdir import folder, read_config
 
 _CONFIG = flags.DEFINE_string(
   'config',
   None,
-  "A file of configs/, with its argument after a colon, or a workdir's config.json.",
+  "A config that --list names, or a file, with its argument after a colon; or a workdir's "
+  'config.json.',
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run, or gs://. The same command again resumes it.'
+  'workdir',
+  None,
+  'Folder of the run, or gs://. The same command again resumes it. For summary and export also a '
+  'network that --list names.',
 )
 _MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'pictures', 'explorer'],
-  'Train; evaluate a checkpoint; draw its kernels; or write explorer.html, a page that shows the '
-  'network at work. Only training needs --config.',
+  ['train', 'eval', 'pictures', 'explain', 'explorer', 'summary', 'export'],
+  'Train; evaluate a checkpoint; draw its kernels; draw what each pixel of some images contributes '
+  'to its logits; write explorer.html, a page that shows the network at work; print a table of its '
+  'layers; or write it to --output. Only training needs --config.',
 )
+_OUTPUT = flags.DEFINE_string(
+  'output', None, f'The file of --mode=export; it ends in {", ".join(export.FORMATS)}.'
+)
+_LIST = flags.DEFINE_bool('list', False, 'Print the configs and networks of the package.')
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
@@ -38,7 +48,8 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _STEP = flags.DEFINE_integer(
   'step', None, 'The checkpoint that the other modes than train read; the newest by default.'
 )
-_FLAGS = ('config', 'workdir', 'mode', 'step', 'distributed')
+_FLAGS = ('config', 'workdir', 'mode', 'step', 'output', 'list', 'distributed')
+_NETWORK_MODES = ('summary', 'export')  # of a config, a workdir or a network of the package
 _EXAMPLE = 'python -m scs_jax.main --config=configs/quickstart.py --workdir=/tmp/quickstart'
 
 
@@ -46,8 +57,15 @@ def main(config: configuration.Config) -> None:
   """Runs what the flags say.
 
   Args:
-    config: that of the flags.
+    config: that of the flags; None if they need none.
   """
+  if _LIST.value:
+    return _print(listing())
+  if _MODE.value == 'summary':
+    return _print(summary.table(_network(config)))
+  if _MODE.value == 'export':
+    export.to_file(_network(config), str(_OUTPUT.value))
+    return _print(_OUTPUT.value)
   workdir = str(_WORKDIR.value)  # `parse` requires it
   if _MODE.value == 'explorer':
     return _print(explorer.write(workdir, _STEP.value))
@@ -60,8 +78,22 @@ def main(config: configuration.Config) -> None:
     train.run(experiment, workdir)
   elif _MODE.value == 'eval':
     _print(report.numbers(train.evaluate(experiment, workdir, _STEP.value)))
+  elif _MODE.value == 'explain':
+    _print(train.draw_explanations(experiment, workdir, _STEP.value))
   else:
     _print(train.draw(experiment, workdir, _STEP.value))
+
+
+def _network(config: configuration.Config | None) -> Any:
+  """Returns a trained network, or that of a config with its first weights."""
+  if config is None:
+    return scs_jax.load(str(_WORKDIR.value), _STEP.value)
+  settings = {name: config.data[name] for name in ('data_dir', 'resolution')}
+  sizes = data.sizes(config.data.name, **settings)  # the data set need not be prepared
+  experiment = train.Experiment(config, sizes=sizes)
+  if _WORKDIR.value is None:
+    return experiment.model()
+  return train.trained(experiment, _WORKDIR.value, _STEP.value)
 
 
 def _print(text: object) -> None:
@@ -85,8 +117,8 @@ class _Word(flags.ArgumentParser):
     return argument
 
 
-def parse(argv: list[str]) -> configuration.Config:
-  """Returns the config that the words of the command line describe.
+def parse(argv: list[str]) -> configuration.Config | None:
+  """Returns the config that the words of the command line describe; None if it is not needed.
 
   Raises:
     ArgumentError: a flag is missing, unknown or has a wrong value.
@@ -94,26 +126,56 @@ def parse(argv: list[str]) -> configuration.Config:
   forget_keys()
   # Which keys there are depends on the config. They are flags like any other once it is loaded.
   flags.FLAGS(argv, known_only=True)
+  _check_flags()
+  if _LIST.value:
+    return _check_words(argv)
   # A workdir holds the config of its run.
-  needed = ('config', 'workdir') if _MODE.value == 'train' else ('workdir',)
+  needed = {'train': ('config', 'workdir'), 'export': ('workdir', 'output')}
+  needed = needed.get(_MODE.value, ('workdir',))
+  if _MODE.value == 'summary' and _CONFIG.value is not None:
+    needed = ()
   missing = [f'--{name}' for name in needed if flags.FLAGS[name].value is None]
+  if missing and _MODE.value == 'summary':
+    raise ArgumentError('--mode=summary needs --config or --workdir; --list names both')
   if missing:
     raise ArgumentError(
       f'{" and ".join(missing)} must be given, for example {_EXAMPLE}; --help lists all flags'
     )
-  config = config_file.load(_CONFIG.value or config_of(str(_WORKDIR.value)))
+  if _MODE.value in _NETWORK_MODES and _CONFIG.value is None:
+    return _check_words(argv)
+  given = config_of(str(_WORKDIR.value)) if _CONFIG.value is None else _CONFIG.value
+  config = config_file.load(given)
   _define_keys(config, argv)
+  try:
+    _check_words(argv)
+  except flags.UnrecognizedFlagError as error:
+    if error.flagname.startswith('config.'):
+      configuration.read(config, error.flagname.removeprefix('config.'), '')  # says what there is
+    raise
+  return config
+
+
+def _check_flags() -> None:
+  """Checks the flags that mean something in some modes only."""
+  step, mode = _STEP.value, _MODE.value
+  if step is not None and mode == 'train':
+    raise ArgumentError(
+      f'--step={step} is for the other modes than train, which resumes at the newest checkpoint: '
+      'leave it out, or add --mode=eval'
+    )
+  if step is not None and step < 0:
+    raise ArgumentError(f'--step={step} must be at least 0: the number of a checkpoint')
+  if step is not None and _WORKDIR.value is None:
+    raise ArgumentError(f'--step={step} is a checkpoint of a --workdir: name that too')
+  if _OUTPUT.value is not None and mode != 'export':
+    raise ArgumentError(f'--output={_OUTPUT.value} is for --mode=export: leave it out')
+
+
+def _check_words(argv: list[str]) -> None:
+  """Checks that every word is a flag."""
   others = flags.FLAGS(argv)[1:]
   if others:
     raise ArgumentError(f'{others[0]!r} is no flag: flags begin with two dashes and have no spaces')
-  if _STEP.value is not None and _MODE.value == 'train':
-    raise ArgumentError(
-      f'--step={_STEP.value} is for other modes than train; training resumes at the newest '
-      'checkpoint: leave it out'
-    )
-  if _STEP.value is not None and _STEP.value < 0:
-    raise ArgumentError(f'--step={_STEP.value} must be at least 0: the number of a checkpoint')
-  return config
 
 
 def config_of(workdir: str) -> str:
@@ -125,7 +187,7 @@ def config_of(workdir: str) -> str:
 
 def _define_keys(config: configuration.Config, argv: list[str]) -> None:
   """Defines the flag `--config.KEY` for every key of a config, group, and typed part of a tuple."""
-  keys = configuration.keys_of(config.model.name)
+  keys = keys_of(config.model.name)
   parts = [re.match(r'--?config\.([\w.]+\[[^=]+)', word) for word in argv]
   names = dict.fromkeys([
     *keys,
@@ -148,18 +210,29 @@ def forget_keys() -> None:
 
 
 def usage() -> str:
-  """Returns all flags, the config files of this folder, and all keys."""
+  """Returns all flags and all keys."""
   lines = [f'Usage: {_EXAMPLE} [--config.KEY=VALUE ...]', '', 'Flags:']
   lines += [_entry(f'--{name}', flags.FLAGS[name].help or '') for name in _FLAGS]
-  files = sorted(pathlib.Path('configs').glob('*.py'))
-  if files:
-    lines += ['', 'Config files (their docstrings say what comes after the colon):']
-    lines += [_entry(str(file), _first_line(file)) for file in files]
   lines += ['', 'Keys, with their defaults. A value is typed as in Python: 0.1, None, (0.9, 1.1).']
-  for key, row in configuration.KEYS.items():
+  for key, row in KEYS.items():
     limits = f' Range: {row.kind.range}.' if row.kind.range else ''
     lines.append(_entry(f'--config.{key}={row.default}', row.meaning + limits))
   lines += ['--config.model.ARGUMENT: what the class of the model takes, see scs_jax/models/']
+  return '\n'.join(lines)
+
+
+def listing() -> str:
+  """Returns the configs and the networks that come with the package."""
+  lines = ['Configs, for --config=NAME or --config=NAME:ARGUMENT:']
+  for name in shipped.names():
+    arguments = ', '.join(shipped.arguments_of(name))
+    which = f' ARGUMENT: {arguments}.' if arguments else ''
+    lines.append(_entry(name, f'{shipped.summary_of(name)}.{which}'))
+  lines += ['', "Networks, for scs_jax.load('NAME') and --workdir=NAME --mode=summary or export:"]
+  for name in pretrained.names():
+    card = pretrained.card(name)
+    found = f'{100 * card["accuracy"]:.2f} % of {card["images"]:,} images of {card["evaluated_on"]}'
+    lines.append(_entry(name, f'{card["parameters"]:,} parameters, {found}.'))
   return '\n'.join(lines)
 
 
@@ -167,12 +240,10 @@ def _entry(name: str, text: str) -> str:
   return f'  {name}\n' + textwrap.fill(text, 100, initial_indent=' ' * 6, subsequent_indent=' ' * 6)
 
 
-def _first_line(file: pathlib.Path) -> str:
-  try:
-    return (ast.get_docstring(ast.parse(file.read_text())) or '').partition('\n')[0]
-  except (OSError, SyntaxError, ValueError):
-    return ''
+def run() -> None:
+  """Runs the command line."""
+  command.run(main, parse, usage)
 
 
 if __name__ == '__main__':
-  command.run(main, parse, usage)
+  run()

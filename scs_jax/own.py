@@ -26,12 +26,17 @@ def find(argument: str, name: str, kind: str, remedy: str = '') -> Any:
   """
   module_name, _, attribute = name.partition(':')
   given = f'{argument}={name!r}'
-  if not all(part.isidentifier() for part in (*module_name.split('.'), attribute)):
+  is_module = all(part.isidentifier() for part in module_name.split('.'))
+  if not is_module or not attribute.isidentifier() or module_name.endswith('.py'):
     file = pathlib.PurePath(module_name).name.removesuffix('.py')
-    example = f'{file if file.isidentifier() else "my_module"}:{attribute or "load"}'
+    file = file if file.isidentifier() else 'my_module'
+    wrong = f'{attribute!r} is not a name in Python'
+    if attribute.isidentifier():
+      wrong = f'{module_name!r} is not the name of a Python module'
+    example = f'{file}:{attribute if attribute.isidentifier() else "Name"}'
     raise ArgumentError(
-      f'{given} is not MODULE:NAME, because {module_name!r} is not the name of a Python module. For '
-      f'a {kind} in the file my_module.py write {example!r}'
+      f'{given} is not MODULE:NAME, because {wrong}. For a {kind} in the file {file}.py write '
+      f'{example!r}'
     )
   module = _module(given, module_name, remedy)
   value = getattr(module, attribute, None)
@@ -53,8 +58,8 @@ def _module(given: str, name: str, remedy: str) -> types.ModuleType:
       raise  # the module is there; what it imports is not
     missing = error.name
   near = {path.stem for folder in sys.path[:2] for path in pathlib.Path(folder).glob('*.py')}
-  hint = did_you_mean(missing, near) if missing == name else ''
+  hint = did_you_mean(missing, near) if '.' not in missing else ''
   raise ArgumentError(
-    f'{given} cannot be loaded, because Python finds no module {missing!r}{hint or "."} Run from the '
-    f'folder that contains it, or add that folder to PYTHONPATH. {remedy}'.strip()
+    f'{given} cannot be loaded, because Python finds no module {missing!r}{hint or "."} Run from '
+    f'the folder that contains it, or add that folder to PYTHONPATH. {remedy}'.strip()
   )

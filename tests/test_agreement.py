@@ -135,8 +135,9 @@ def test_a_fingerprint_tells_data_and_settings_apart(tmp_path):
   assert 'training data' not in agreement.fingerprint(Experiment(config), tmp_path, 'eval')
   examples = Experiment(config).train_set
   changed = type(examples)(examples.images, (examples.labels + 1) % 10, 10)
-  other = agreement.fingerprint(Experiment(config, train_set=changed), tmp_path, 'train')
-  assert {name for name in found if other[name] != found[name]} == {'training data'}
+  other = agreement.fingerprint(Experiment(config, train=changed), tmp_path, 'train')
+  differing = {name for name in found if other[name] != found[name]}
+  assert differing == {'training data', 'config.data.name'}  # given examples have no name
   with jax.default_matmul_precision('highest'):
     other = agreement.fingerprint(Experiment(config), tmp_path, 'train')
   assert {name for name in found if other[name] != found[name]} == {'jax_default_matmul_precision'}

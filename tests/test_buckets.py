@@ -189,7 +189,7 @@ class TestLease:
     with lease.hold(lock):
       lock.write_text('process 7 on there\n')
       time.sleep(0.2)
-      with pytest.raises(WorkdirError, match='was taken over by process 7 on there'):
+      with pytest.raises(WorkdirError, match='is now held by process 7 on there'):
         lease.check_held(lock)
     assert lock.read_text() == 'process 7 on there\n'
 

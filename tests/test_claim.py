@@ -186,10 +186,10 @@ class TestHolder:
     with claim(path, json.dumps(CONFIG), MAY_CHANGE):
       check_present(path)
       (path / 'lock').unlink()
-      with pytest.raises(WorkdirError, match='taken over by somebody who removed its lock'):
+      with pytest.raises(WorkdirError, match='is now held by nobody: its lock was removed'):
         check_present(path)
       (path / 'lock').write_text('process 7 on there\n7 abc\n')
-      with pytest.raises(WorkdirError, match='was taken over by process 7 on there'):
+      with pytest.raises(WorkdirError, match='is now held by process 7 on there'):
         check_present(path)
 
   def test_the_lock_is_a_plain_file(self, path):

@@ -15,12 +15,13 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from test_train import assert_equal, restored_state, rows, small_config
 
-from scs_jax import train
+from scs_jax import pictures, train
 from scs_jax.data import batches
 from scs_jax.errors import UserError
-from scs_jax.train import losses
+from scs_jax.train import Experiment, loop, losses, optim, sharding
 from scs_jax.train.config import to_json
 from scs_jax.train.watchdog import Watchdog
 from scs_jax.workdir import Checkpoints, MetricLog, SaveError, WorkdirError, manifest
@@ -181,14 +182,34 @@ def test_a_real_full_disk_ends_the_run_in_one_line(tmp_path, capfd):
   assert 'Traceback' not in ''.join(capfd.readouterr())
 
 
-def test_pictures_never_fail_a_finished_run(tmp_path, monkeypatch, capsys):
-  target = tmp_path / 'target'
-  target.write_text('mine')
-  (tmp_path / 'run').mkdir()
-  (tmp_path / 'run' / 'pictures').symlink_to(target)
-  train.train_and_evaluate(small_config(total_epochs=0.5), tmp_path / 'run')
-  assert 'no pictures: ' in capsys.readouterr().out
-  assert target.read_text() == 'mine'
+def test_a_picture_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+  write = lambda model, image, folder, name: (folder / 'x').write_text(name)
+  monkeypatch.setattr(pictures, 'draw', write)
+  experiment = Experiment(small_config())
+  state = experiment.first_state(experiment.mesh())
+  assert loop.draw_pictures(experiment, state, epath.Path(tmp_path)) == ''
+  assert [path.name for path in (tmp_path / 'pictures').iterdir()] == ['x']
+  shutil.rmtree(tmp_path / 'pictures')
+  (tmp_path / 'pictures').write_text('a file')
+  assert loop.draw_pictures(experiment, state, epath.Path(tmp_path)).startswith('no pictures: ')
+
+
+def test_what_does_not_change_the_training_may_change(finished_run, tmp_path, monkeypatch):
+  run = shutil.copytree(finished_run, tmp_path / 'run')
+  config = small_config(eval_batch_size=7, eval_every_epochs=0.5, save_every_epochs=1.0)
+  config.data.update(data_dir='/elsewhere', workers=3, eval_split='test[:90]')
+  before = train.evaluate_checkpoint(small_config(), run)
+  assert {
+    'step': 10,
+    **train.train_and_evaluate(config, run),
+  } == before  # nothing was left to train
+  # An evaluation needs neither an optimizer nor a batch size that fits the devices.
+  for module, name in ((optim, 'make'), (optim, 'make_schedule'), (sharding, 'check_batch')):
+    monkeypatch.setattr(module, name, None)
+  assert train.evaluate_checkpoint(config, run) != before  # of 90 digits instead of 100
+  config.data.name = 'fake'
+  with pytest.raises(ValueError, match=r'another config \(data.name: mnist5k there, fake here\)'):
+    train.evaluate_checkpoint(config, run)
 
 
 def test_parts_of_a_run_are_not_resumed_as_another_one(finished_run, tmp_path):
@@ -248,7 +269,6 @@ def test_two_processes_equal_one(tmp_path):
   """Two processes with two devices each, and one with four: the same losses, one set of files."""
   here = os.path.dirname(__file__)
   environment = {**os.environ, 'PYTHONPATH': f'{here}:{os.path.dirname(here)}'}
-  environment.pop('XLA_FLAGS', None)
   start = lambda *words: subprocess.Popen(
     [sys.executable, '-c', PROGRAM, *map(str, words)],
     env=environment,

@@ -230,9 +230,9 @@ def test_every_evaluation_example_counts_once(eval_batch_size):
 
 def test_a_run_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_path):
   config = small_config()
-  config.optimizer.schedule = ConfigDict({'name': 'constant', 'peak_learning_rate': float('inf')})
+  config.optimizer.schedule.update(name='constant', peak_learning_rate=3e38)
   config.optimizer.cycle_momentum_to = None
-  with pytest.raises(train.NonFiniteError, match=r'step 2: loss nan.*last good checkpoint'):
+  with pytest.raises(train.NonFiniteError, match=r'step 2: loss inf.*last good checkpoint'):
     train.train_and_evaluate(config, tmp_path)
   assert not list((tmp_path / 'checkpoints').glob('[0-9]*'))
 

@@ -18,7 +18,7 @@ from absl import flags as absl_flags
 
 from experiments import flags
 from experiments.faults import disks, pods
-from experiments.faults.bad_inputs import CATALOGUE
+from experiments.faults.bad_inputs import COMMANDS, ENVIRONMENTS, missing
 from experiments.faults.runs import Path, start
 from experiments.results import append, results_file
 
@@ -30,19 +30,26 @@ DISKS = absl_flags.DEFINE_integer('disks', 36, 'How many full disks are tried.')
 
 
 def bad_inputs(folder: Path) -> dict[str, Any]:
-  """The catalogue: a line that names the input answers each, with an exit code."""
-  failures = {}
-  for name, (words, expected) in CATALOGUE.items():
-    typed = not isinstance(words, str)
-    arguments = ['-m', 'scs_jax.main', *words] if typed else ['-c', words]
-    arguments = [word.replace('DIR', str(folder / 'bad')) for word in arguments]
-    process = start([sys.executable, *arguments])
-    said = process.communicate(timeout=120)[0]
-    last = said.strip().splitlines()[-1] if said.strip() else ''
-    answered = process.returncode and all(word in last for word in expected)
-    if not answered or (typed and 'Traceback' in said):
-      failures[name] = said[-500:]
-  return {'inputs': len(CATALOGUE), 'not answered well': failures}
+  """Every bad input in one process, and those that need one of their own: one line, and exit 1."""
+  words = [sys.executable, '-m', 'experiments.faults.bad_inputs']
+  found = json.loads(start(words, JAX_NUM_CPU_DEVICES='8').communicate()[0])
+  wrong, seconds = found['not answered well'], []
+  commands = {name: ({}, words, said) for name, (words, said) in COMMANDS.items()}
+  for name, (environment, words, said) in {**commands, **ENVIRONMENTS}.items():
+    typed = [word.replace('DIR', str(folder)) for word in words]
+    begun = time.perf_counter()
+    process = start([sys.executable, '-m', 'scs_jax.main', *typed], **environment)
+    answer = process.communicate(timeout=120)[0]
+    seconds.append(time.perf_counter() - begun)
+    problem = missing(answer.removeprefix('error: ').removesuffix('\n'), said)
+    if problem or process.returncode != 1 or not answer.startswith('error: '):
+      wrong[f'process: {name}'] = problem or f'exit {process.returncode}: {answer[-500:]}'
+  return {
+    'inputs': found['inputs'] + len(ENVIRONMENTS),
+    'processes': len(seconds),
+    'slowest process, seconds': round(max(seconds), 1),
+    'not answered well': wrong,
+  }
 
 
 TABLES = {

@@ -12,19 +12,16 @@ import pathlib
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from absl import flags
 
 from experiments.flags import run
 from experiments.launch.bed import GCLOUD, SSHD, Bed
-from experiments.launch.scenarios import SCENARIOS, description
+from experiments.launch.scenarios import SCENARIOS
+from experiments.launch.table import HERE, RESULTS, table
 from experiments.results import append, newest, read, write_between
 from scs_jax.errors import ArgumentError
 
-HERE = pathlib.Path(__file__).parent
-RESULTS = HERE / 'results.jsonl'
 ONLY = flags.DEFINE_multi_enum('only', [], list(SCENARIOS), 'A scenario; may be repeated.')
 REPEAT = flags.DEFINE_integer('repeat', 3, 'How often each scenario is tried.', lower_bound=1)
 PARTS = flags.DEFINE_enum(
@@ -48,18 +45,6 @@ def attempt(name: str) -> str:
       return SCENARIOS[name](bed)
     finally:
       bed.close()
-
-
-def table(lines: Iterable[Mapping[str, Any]]) -> str:
-  """Returns a Markdown table of the newest line for each scenario and its parts."""
-  found = {(line['scenario'], line['parts']): line for line in newest(lines, 'scenario', 'parts')}
-  rows = ['| what happens | as wanted | with the real gcloud | outcome |', '|---|---|---|---|']
-  for name in SCENARIOS:
-    shown = [found.get((name, parts)) for parts in ('sshd', 'gcloud')]
-    counts = [f'{line["as_wanted"]} of {line["tried"]}' if line else '' for line in shown]
-    outcome = next((line['outcome'] for line in shown if line), '')
-    rows.append(f'| {" | ".join([description(name), *counts, outcome])} |')
-  return '\n'.join(rows)
 
 
 def main(_) -> None:

@@ -52,7 +52,9 @@ def main() -> None:
     elif verb == 'ignore':
       signal.signal(signal.Signals[word], signal.SIG_IGN)
     elif verb == 'leave':  # a child that lives longer than its parent
-      subprocess.Popen(['sleep', word])
+      subprocess.Popen(['sleep', word], close_fds=False)
+    elif verb == 'detach':  # a child that no signal to its parent's group reaches
+      subprocess.Popen(['sleep', word], close_fds=False, start_new_session=True)
     elif verb == 'fill':  # the disk
       with pathlib.Path('filler').open('wb', buffering=0) as file:
         try:

@@ -60,7 +60,7 @@ def settings(
   config = configuration.default(model['name'])
   config.model.update(model)
   config.batch_size, config.objective = batch_size, objective
-  config.optimizer.schedule = ConfigDict({'name': 'constant', 'peak_learning_rate': 0.01})
+  config.optimizer.schedule.update(name='constant', peak_learning_rate=0.01)
   config.optimizer.momentum, config.optimizer.cycle_momentum_to = 0.9, None
   return config
 

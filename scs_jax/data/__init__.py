@@ -6,7 +6,7 @@ picture, `folder` and `npz` how to bring one's own.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -27,6 +27,7 @@ __all__ = [
   'batches',
   'evaluation_batches',
   'load',
+  'sizes',
   'train_batches',
 ]
 
@@ -135,7 +136,7 @@ def load(
       cache_dir=cache_dir,
       skip_bad_records=skip_bad_records,
     )
-  users = name.partition(':')[2].isidentifier()  # a version, such as 3.0.2, is no identifier
+  users = _is_users(name)
   in_memory = users or name in EMBEDDED or name.startswith(npz.PREFIX)
   _check(name, in_memory=in_memory, resolution=resolution, channels=channels)
   if resolution is not None:
@@ -163,6 +164,32 @@ def load(
     skip_bad_records=skip_bad_records,
     other_names=EMBEDDED,
   )
+
+
+def sizes(
+  name: str, *, data_dir: str | None = None, resolution: int | None = None
+) -> dict[str, Any] | None:
+  """Returns `input_shape` and `num_classes` of a data set of TFDS, without its images.
+
+  None if the images must be loaded to know it, as those of a folder must.
+
+  Raises:
+    ArgumentError: the data set is unknown, or not for image classification.
+    MissingPackageError: TFDS is not installed.
+
+  Example:
+    >>> from scs_jax import data
+    >>> data.sizes('cifar10')
+    {'input_shape': (32, 32, 3), 'num_classes': 10}
+  """
+  if name in (*EMBEDDED, GIVEN) or name.startswith((folder.PREFIX, npz.PREFIX)) or _is_users(name):
+    return None
+  return prepared.sizes(name, data_dir=data_dir, resolution=resolution, other_names=EMBEDDED)
+
+
+def _is_users(name: str) -> bool:
+  """Whether a function of the user is named; a version, such as 3.0.2, is no identifier."""
+  return name.partition(':')[2].isidentifier()
 
 
 def _check(name: str, *, in_memory: bool, resolution: int | None, channels: int | None) -> None:
@@ -199,8 +226,8 @@ def _call(name: str, split: str) -> Examples:
     'data.name',
     name,
     'function',
-    f'Define it as: def {function_name}(split: str) -> scs_jax.data.Examples. A data set of TFDS is '
-    "written NAME or NAME:VERSION, such as 'cifar10:3.0.2'",
+    f'Define it as: def {function_name}(split: str) -> scs_jax.data.Examples. A data set of TFDS '
+    "is written NAME or NAME:VERSION, such as 'cifar10:3.0.2'",
   )
   if not callable(function):
     raise ArgumentError(

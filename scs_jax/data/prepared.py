@@ -90,6 +90,34 @@ def builder(name: str, data_dir: str | None, other_names: Iterable[str] = ()) ->
   return found
 
 
+def sizes(
+  name: str, *, data_dir: str | None, resolution: int | None, other_names: Iterable[str] = ()
+) -> dict[str, Any] | None:
+  """Returns `input_shape` and `num_classes` as TFDS declares them, whether prepared or not.
+
+  Args:
+    name: a name for TFDS.
+    data_dir: as for `scs_jax.data.load`.
+    resolution: as for `scs_jax.data.load`.
+    other_names: further names to suggest if `name` is unknown.
+
+  Returns:
+    None if the images have no declared size, and none is given by `resolution`.
+
+  Raises:
+    ArgumentError: the data set is unknown, or not for image classification.
+    MissingPackageError: TFDS is not installed.
+  """
+  found = _find(name, data_dir, other_names)
+  _check_features(name, found.info.features)
+  shape = tuple(found.info.features['image'].shape)
+  if resolution is not None:
+    shape = (resolution, resolution, channels(name, found))
+  if None in shape:
+    return None
+  return {'input_shape': shape, 'num_classes': found.info.features['label'].num_classes}
+
+
 def _how_to_prepare(name: str, data_dir: str | None) -> str:
   option = f' --data_dir={data_dir}' if data_dir else ''
   return (

@@ -59,7 +59,7 @@ def to_stablehlo(
   _import('flatbuffers', "run: pip install 'scs-jax[export]'")
   function, images = _traceable(model, input_shape)
   exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(images)
-  _write(path, exported.serialize())
+  _write(path, bytes(exported.serialize()))
 
 
 def to_onnx(
@@ -67,8 +67,8 @@ def to_onnx(
 ) -> None:
   """Writes a network as an ONNX model with the input `images` and the output `outputs`.
 
-  jax2onnx needs an older Orbax than training does, so it has an environment of its own: `pip install
-  'scs-jax[onnx]'`, without `[train]`. A safetensors file takes a network there.
+  jax2onnx needs an older Orbax than training does, so it has an environment of its own, without
+  `[train]`: `pip install 'scs-jax[onnx]'`. A safetensors file takes a network there.
 
   Args:
     model: as for `to_stablehlo`, with float32 arrays.
@@ -170,7 +170,7 @@ def input_shape_of(model: nnx.Module, given: Sequence[int] | None = None) -> tup
         'scs_jax.load do: pass input_shape, for example (28, 28, 1)'
       )
     given = recipe['input_shape']
-  shape = tuple(given)
+  shape = tuple(given or ())
   if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
     raise ArgumentError(f'input_shape must be (*spatial, channels) of one image, got {given!r}')
   return shape
@@ -223,7 +223,7 @@ def _check_network(model: nnx.Module) -> None:
       f'model must be a flax.nnx.Module, such as scs_jax.load returns, got {type(model).__name__}'
     )
   if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in weights.named(model).values()):
-    raise ArgumentError('model is abstract, as nnx.eval_shape makes it: it has shapes but no arrays')
+    raise ArgumentError('model is abstract, as nnx.eval_shape makes it: it has no arrays')
 
 
 def _import(name: str, remedy: str) -> Any:

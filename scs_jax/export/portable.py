@@ -59,7 +59,8 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> li
 
   def value(variable):
     if isinstance(variable, jax.extend.core.Literal):
-      return np.asarray(variable.val, variable.aval.dtype)
+      aval: Any = variable.aval
+      return np.asarray(variable.val, aval.dtype)
     return values[variable]
 
   for equation in jaxpr.eqns:
@@ -72,7 +73,8 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> li
       inner, constants = getattr(inner, 'jaxpr', inner), getattr(inner, 'consts', ())
       results = _evaluate(inner, constants, given)
     else:
-      results = _REWRITTEN.get(name, equation.primitive.bind)(*given, **equation.params)
+      operation: Any = _REWRITTEN.get(name, equation.primitive.bind)
+      results = operation(*given, **equation.params)
       results = results if equation.primitive.multiple_results else [results]
     values.update(zip(equation.outvars, results, strict=True))
   return [value(v) for v in jaxpr.outvars]
@@ -83,7 +85,9 @@ def _default(platforms: Sequence[Any]) -> int:
   return platforms.index(None)
 
 
-def _pad(x: jax.Array, value: jax.Array, *, padding_config: Sequence[tuple[int, ...]]) -> jax.Array:
+def _pad(
+  x: jax.Array, value: jax.Array, *, padding_config: Sequence[tuple[int, int, int]]
+) -> jax.Array:
   if any(low < 0 or high < 0 or inner for low, high, inner in padding_config):
     return lax.pad(x, value, padding_config)
   for axis, (low, high, _) in enumerate(padding_config):

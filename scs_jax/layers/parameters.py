@@ -76,9 +76,7 @@ def check_initial(name: str, init: Init, mode: str, kernels: int) -> Initial:
   try:
     values = np.asarray(init, np.float64)
   except (TypeError, ValueError):
-    raise ArgumentError(
-      f'{name}_init must be a number, an array of numbers or an initializer, got {init!r}'
-    ) from None
+    values = np.asarray(math.nan)
   zero_is_fine = name == 'q' and mode == 'fixed'
   if not np.all((values < math.inf) & ((values > 0) | (zero_is_fine & (values == 0)))):
     hint = ' (use a small one, e.g. 1e-3; only a fixed q may be 0)' if name == 'q' else ''
@@ -167,7 +165,7 @@ def kernel_shape(
   """
   for name, features in (('in_features', in_features), ('out_features', out_features)):
     if not is_integer(features):
-      raise ArgumentError(f'{name} must be an integer, got {features!r}')
+      raise ArgumentError(f'{name} must be a whole number, got {features!r}')
     if features < 1:
       raise ArgumentError(f'{name} must be at least 1, got {features}')
     if not is_integer(groups) or groups < 1 or features % groups:

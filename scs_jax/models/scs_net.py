@@ -73,6 +73,8 @@ class ScsNet(nnx.Module):
     Raises:
       ArgumentError: naming the layer of the stack, what is wrong with it and what would be right.
     """
+    if not stack:
+      raise ArgumentError(f"the stack must end with a 'head', got {stack!r}")
     make = Layers(options, len(input_shape) - 1, rngs)
     shape = (1, *input_shape)
     names = []

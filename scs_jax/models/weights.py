@@ -1,8 +1,9 @@
 """The arrays of a network by name, and the safetensors files that hold them.
 
 The names are the paths of the arrays in the network, such as `scs_0.kernel`. The header of a file
-also holds, under `scs_jax`, the recipe of the network (`scs_jax.models.recipe_of`), so that `load`
-needs nothing else. Streams of random keys, as dropout has them, are not written.
+also holds, under `scs_jax`, the recipe of the network (`scs_jax.models.recipe_of`) and the names of
+its classes, so that `load` needs nothing else. Streams of random keys, as dropout has them, are not
+written.
 """
 
 import json
@@ -20,7 +21,7 @@ from scs_jax import models
 from scs_jax.errors import ArgumentError
 
 SUFFIX = '.safetensors'
-_RECIPE = 'scs_jax'  # key of the header
+_HEADER = 'scs_jax'  # key in the header of a file
 
 
 def named(model: nnx.Module) -> dict[str, Any]:
@@ -42,11 +43,10 @@ def to_bytes(model: nnx.Module) -> bytes:
   Raises:
     ArgumentError: an array has a dtype that safetensors does not know.
   """
-  recipe = getattr(model, 'scs_jax_recipe', None)
-  metadata = None if recipe is None else {_RECIPE: recipe}
+  about = {'recipe': models.recipe_of(model), 'class_names': getattr(model, 'class_names', None)}
   arrays = named(model)
   try:
-    return safetensors.flax.save(arrays, metadata)
+    return safetensors.flax.save(arrays, {_HEADER: json.dumps(about)})
   except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
     kinds = ', '.join(sorted({str(array.dtype) for array in arrays.values()}))
     raise ArgumentError(f'safetensors cannot hold these dtypes: {kinds} ({error})') from error
@@ -69,26 +69,29 @@ def fill(model: nnx.Module, path: str | os.PathLike) -> None:
 def load(path: str | os.PathLike) -> nnx.Module:
   """Returns the network that a file holds, in evaluation mode.
 
+  Its attribute `class_names` is the tuple of the names of the classes, or None.
+
   Args:
     path: a safetensors file with a recipe.
 
   Raises:
     ArgumentError: as `fill`; or the file has no recipe, or names a class outside of this package.
   """
-  arrays, recipe = _read(path)
-  if recipe is None:
+  arrays, about = _read(path)
+  recipe = about.get('recipe')
+  if not isinstance(recipe, dict):
     raise ArgumentError(
       f'{os.fspath(path)} does not say of which network its arrays are: build the network, then '
       'call scs_jax.export.from_safetensors(model, path)'
     )
-  if recipe.get('name') not in models.MODELS:  # a file of weights must not import a module
+  if recipe.get('name') not in list(models.MODELS):  # a file of weights must not import a module
     raise ArgumentError(
       f'{os.fspath(path)} holds a network of the class {recipe.get("name")!r}, which is not in '
       'scs_jax: build it, then call scs_jax.export.from_safetensors(model, path)'
     )
   build = lambda: models.build(**recipe, rngs=nnx.Rngs(0))
   try:
-    model = nnx.eval_shape(build)
+    model: Any = nnx.eval_shape(build)
   except (TypeError, ValueError) as error:
     raise ArgumentError(
       f'{os.fspath(path)} holds a network that this version of scs_jax cannot build: {error}'
@@ -97,17 +100,18 @@ def load(path: str | os.PathLike) -> nnx.Module:
     model = build()  # with random keys
   _fill(model, arrays, path)
   model.eval()
+  model.class_names = about.get('class_names')
   return model
 
 
-def _read(path: str | os.PathLike) -> tuple[dict[str, jax.Array], dict[str, Any] | None]:
-  """Returns the arrays of a file by name, and its recipe if it has one."""
+def _read(path: str | os.PathLike) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+  """Returns the arrays of a file by name, and what its header says of the network."""
   path = pathlib.Path(path).expanduser()
   try:
     with safetensors.safe_open(path, framework='flax') as file:
       arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
-      recipe = (file.metadata() or {}).get(_RECIPE)
-    return arrays, None if recipe is None else dict(models.with_tuples(json.loads(recipe)))
+      about = json.loads((file.metadata() or {}).get(_HEADER, '{}'))
+    return arrays, models.with_tuples(about) if isinstance(about, dict) else {}
   except OSError as error:
     raise ArgumentError(f'{path} cannot be read: {error}') from error
   except (safetensors.SafetensorError, ValueError, TypeError) as error:

@@ -17,7 +17,7 @@ from flax import nnx
 from scs_jax.errors import ArgumentError, UserError, check_known
 from scs_jax.models import weights
 
-__all__ = ['card', 'kind_of', 'load', 'names', 'weights']
+__all__ = ['card', 'files', 'kind_of', 'load', 'names', 'weights']
 
 
 def names() -> tuple[str, ...]:
@@ -28,8 +28,13 @@ def names() -> tuple[str, ...]:
     >>> 'mnist_1382' in pretrained.names()
     True
   """
-  files = (file.name for file in importlib.resources.files(__name__).iterdir())
-  return tuple(sorted(name.removesuffix('.json') for name in files if name.endswith('.json')))
+  found = (file.name for file in files().iterdir())
+  return tuple(sorted(name.removesuffix('.json') for name in found if name.endswith('.json')))
+
+
+def files() -> Traversable:
+  """Returns the folder of the files."""
+  return importlib.resources.files(__name__)
 
 
 def card(name: str) -> dict[str, Any]:
@@ -49,11 +54,14 @@ def card(name: str) -> dict[str, Any]:
     UserError: the card is damaged.
   """
   check_known('pretrained network', name, names())
-  file = _file(name, '.json')
+  file = files() / f'{name}.json'
   try:
-    return json.loads(file.read_text())
-  except ValueError as error:
+    found = json.loads(file.read_text())
+    if not isinstance(found, dict):
+      raise ValueError(f'it holds a {type(found).__name__}')
+  except (OSError, ValueError) as error:
     raise UserError(f'{file} is damaged ({error}): install scs-jax again') from error
+  return found
 
 
 def load(name: str) -> nnx.Module:
@@ -77,14 +85,15 @@ def load(name: str) -> nnx.Module:
     (1, 10)
   """
   expected = card(name).get('sha256')
-  file = _file(name, weights.SUFFIX)
+  file = files() / f'{name}{weights.SUFFIX}'
   try:
     found = hashlib.sha256(file.read_bytes()).hexdigest()
   except OSError as error:
     raise UserError(f'{file} cannot be read ({error}): install scs-jax again') from error
   if found != expected:
     raise UserError(
-      f'{file} is damaged: its SHA-256 is {found}, and {expected} in its card. Install scs-jax again'
+      f'{file} is damaged: its SHA-256 is {found}, and {expected} in its card. '
+      'Install scs-jax again'
     )
   with importlib.resources.as_file(file) as path:
     return weights.load(path)
@@ -111,7 +120,3 @@ def kind_of(source: str) -> str:
       f'./{source} for the folder, or call scs_jax.pretrained.load({source!r})'
     )
   return 'workdir'
-
-
-def _file(name: str, suffix: str) -> Traversable:
-  return importlib.resources.files(__name__) / f'{name}{suffix}'

@@ -6,19 +6,20 @@ import importlib.metadata
 import pathlib
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-import scs_jax
-from scs_jax import data
+from scs_jax import __version__, data
 from scs_jax.errors import ArgumentError, UserError
 from scs_jax.train import config as configuration
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.steps import State
 from scs_jax.workdir import folder, processes
+
+PACKAGE = pathlib.Path(__file__).parent.parent
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint')
 SETTINGS = (
@@ -34,7 +35,7 @@ _SAMPLE = 16  # images that stand for a data set
 _LONGEST = 100  # characters of a value in a message
 _SHOWN = 3  # differences in a message
 
-Fingerprint = Mapping[str, str]
+Fingerprint = dict[str, str]
 
 
 class DivergedError(UserError, RuntimeError):
@@ -94,9 +95,8 @@ def differences(found: Sequence[Fingerprint]) -> str:
     if what != 'host' and each.get(what) != first.get(what)
   ]
   more = f'; {len(words) - _SHOWN} more differ' if len(words) > _SHOWN else ''
-  return (
-    (words and f'{"; ".join(words[:_SHOWN])}{more}. Give every host the same, and start again') or ''
-  )
+  told = '; '.join(words[:_SHOWN])
+  return f'{told}{more}. Give every host the same, and start again' if words else ''
 
 
 def fingerprint(experiment: Experiment, workdir: Any, mode: str) -> dict[str, str]:
@@ -112,9 +112,9 @@ def fingerprint(experiment: Experiment, workdir: Any, mode: str) -> dict[str, st
     '--workdir': str(folder(workdir)),
     **{f'config.{key}': repr(value) for key, value in keys if key not in LOCAL},
     **{f'the version of {name}': _version(name) for name in PACKAGES},
-    'the version of scs_jax': scs_jax.__version__,
+    'the version of scs_jax': __version__,
     **{name: str(jax.config.values[name]) for name in SETTINGS},
-    'the code of scs_jax': _digest_of_files(pathlib.Path(scs_jax.__file__).parent.rglob('*.py')),
+    'the code of scs_jax': _digest_of_files(PACKAGE.rglob('*.py')),
     **_own_code(config.model.name, config.data.name),
     **{name: _describe(examples) for name, examples in sets.items()},
     'the number of devices': str(jax.local_device_count()),
@@ -168,7 +168,7 @@ def _read(records: Any, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarra
 
 
 def _digest(array: np.ndarray) -> str:
-  return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()[:8]
+  return hashlib.sha256(array.tobytes()).hexdigest()[:8]
 
 
 def _digest_of_files(paths: Any) -> str:

@@ -19,6 +19,7 @@ from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
 from scs_jax.train import losses, metrics, optim, sharding, steps
 from scs_jax.train.config import Config
+from scs_jax.train.keys import MAY_CHANGE
 from scs_jax.train.steps import State
 
 
@@ -90,7 +91,7 @@ class Experiment:
     defaults = configuration.default(self.config.model.name)
     return (
       configuration.to_json(self.config),
-      configuration.MAY_CHANGE,
+      MAY_CHANGE,
       configuration.to_json(defaults),
     )
 
@@ -151,7 +152,6 @@ class Experiment:
     Raises:
       ArgumentError: images or classes are not those of the evaluation set.
     """
-    _ = self.total_steps  # raises if the batch is too large to be made
     for what, ours, theirs in (
       ('images of shape', tuple(self.train_set.image_shape), tuple(self.sizes['input_shape'])),
       ('the number of classes', self.train_set.num_classes, self.sizes['num_classes']),
@@ -177,17 +177,15 @@ class Experiment:
     """Steps of the whole training.
 
     Raises:
-      ArgumentError: there would be none, or more than JAX's counters hold.
+      ArgumentError: there would be more than JAX's counters hold.
     """
-    config = self.config
-    steps = round(min(config.total_epochs * self.steps_per_epoch, 2.0**32))
-    if not 1 <= steps < 2**31:
+    total = self.config.total_epochs * self.steps_per_epoch
+    if total >= 2**31:
       raise ArgumentError(
-        f'total_epochs={config.total_epochs} of {self.train_set.size} examples in batches of '
-        f'batch_size={config.batch_size} are {steps or "less than half a"} steps: '
-        + ('use less epochs' if steps else 'use a smaller batch or more epochs')
+        f'total_epochs={self.config.total_epochs} of {self.train_set.size} examples are '
+        f'{total:.3g} steps, more than a counter of 32 bits holds: train less'
       )
-    return steps
+    return max(1, round(total))
 
   # ------------------------------------------------------------------------------------- Model
 

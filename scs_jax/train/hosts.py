@@ -55,7 +55,7 @@ def _numbers() -> tuple[int, int]:
   count, index = (int(given[name]) for name in names)
   if index >= count:
     raise ArgumentError(
-      f'JAX_PROCESS_ID={index} must be below JAX_NUM_PROCESSES={count}: processes are numbered from 0'
+      f'JAX_PROCESS_ID={index} must be below JAX_NUM_PROCESSES={count}: processes count from 0'
     )
   return count, index
 
@@ -84,8 +84,8 @@ def _join_at(address: str, count: int, index: int) -> None:
       jax.distributed.initialize(address, count, index, initialization_timeout=seconds)
     except RuntimeError as error:
       raise ArgumentError(
-        f'process {index} of {count} cannot join at JAX_COORDINATOR_ADDRESS={address}: {error}. The '
-        'port must be free on the machine of process 0, and each process needs an id of its own'
+        f'process {index} of {count} cannot join at JAX_COORDINATOR_ADDRESS={address}: {error}. '
+        'The port must be free on the machine of process 0, and each process needs an id of its own'
       ) from error
 
 

@@ -87,8 +87,12 @@ def make_schedule(total_steps: int, name: str, **settings) -> Schedule:
   check_known('schedule', name, SCHEDULES)
   accepted = list(inspect.signature(SCHEDULES[name]).parameters)[1:]
   settings = {setting: value for setting, value in settings.items() if value is not None}
-  for setting in settings:
-    check_known(f'setting of schedule {name!r}', setting, accepted)
+  for setting, value in settings.items():
+    if setting not in accepted:
+      raise ArgumentError(
+        f'unknown setting of schedule {name!r} {setting!r}={value}: set it to None; known: '
+        f'{", ".join(accepted)}'
+      )
   return SCHEDULES[name](total_steps, **settings)
 
 
@@ -125,7 +129,7 @@ def make(
 
   Raises:
     ArgumentError: for an unknown name, or settings that do not go together. Ranges are those of
-      `scs_jax.train.config.KEYS`, which checks them.
+      `scs_jax.train.keys.KEYS`, which checks them.
   """
   check_known('optimizer', name, OPTIMIZERS)
   decays = {'kernel': weight_decay, 'p': p_weight_decay, 'q': q_weight_decay}
@@ -162,8 +166,8 @@ def _momentum(momentum, cycle_to, schedule, total_steps) -> float | Schedule:
     return momentum
   if schedule['name'] != 'one_cycle':
     raise ArgumentError(
-      f"optimizer.cycle_momentum_to {cycle_to} only goes with the schedule 'one_cycle', not "
-      f'{schedule["name"]!r}: set it to None'
+      f"optimizer.cycle_momentum_to={cycle_to} only goes with the schedule 'one_cycle', not "
+      f'{schedule["name"]!r} (optimizer.schedule.name): set it to None'
     )
   turn = schedule.get('warmup_fraction')
   turn = ONE_CYCLE_WARMUP if turn is None else turn

@@ -126,20 +126,24 @@ class Resources:
       agreement.check_replicas(step, state)
       self.compared = True
     check_present(self.path)
-    self.unsaved = None
-    for _ in range(2):  # the first try may only report that the save before it failed
-      try:
-        rows = self.log.sync(step)
-        extra = {'iterator': self.batches.state(), 'metrics': values, 'rows': rows}
-        self.checkpoints.save(step, state.to_dict(), extra)
-      except SaveError as error:
-        if not self.tolerant:
-          raise
-        self.log.say(f'{error} Training continues without it, as on_save_error says.')
-        self.unsaved = error
-      else:
-        self.unsaved = None
-        return
+    try:
+      self.checkpoints.wait()
+    except SaveError as error:  # of the save before
+      self._tolerate(error)
+    try:
+      rows = self.log.sync(step)
+      extra = {'iterator': self.batches.state(), 'metrics': values, 'rows': rows}
+      self.checkpoints.save(step, state.to_dict(), extra)
+      self.unsaved = None
+    except SaveError as error:
+      self._tolerate(error)
+      self.unsaved = error
+
+  def _tolerate(self, error: SaveError) -> None:
+    if not self.tolerant:
+      raise error
+    said = str(error).rstrip('.')
+    self.log.say(f'{said}. Training continues without it, as on_save_error says')
 
   def finish(self) -> None:
     """Waits for the last save; raises SaveError if it failed or could not start."""
@@ -164,8 +168,8 @@ def opened(
   """
   agreement.check_hosts(experiment, path, 'train')
   config, mesh = experiment.config, experiment.mesh()
-  given, may_change, defaults = experiment.identity
   batches = experiment.train_batches()
+  given, may_change, defaults = experiment.identity  # the data set has named its classes
   # Before the claim, because a config that cannot work must not claim a workdir.
   train_step, evaluate = experiment.train_step(mesh), experiment.evaluation(mesh)
   with (

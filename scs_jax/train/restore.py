@@ -18,6 +18,7 @@ from scs_jax.workdir import (
   check_same_run,
   config_hash,
   folder,
+  holds_run,
   manifest,
   read_config,
   read_sizes,
@@ -79,6 +80,9 @@ def experiment_of(workdir: str | os.PathLike) -> Experiment:
     ArgumentError: the workdir holds no run, or one of another version of scs_jax.
   """
   path = folder(workdir)
+  if not holds_run(path):
+    what = 'holds no run' if path.exists() else 'is no folder'
+    raise ArgumentError(f'{os.fspath(workdir)!r} {what}: name the workdir of a training run')
   config = configuration.from_dict(read_config(path), str(path / 'config.json'))
   sizes = read_sizes(path)
   if sizes is not None:
@@ -114,7 +118,7 @@ def weights(
     parts = ['ema'] if averaged and experiment.config.ema_decay is not None else []
     restored = checkpoints.restore_parts(parts or ['params', 'statistics'], step)
   if restored is None:
-    raise ArgumentError(f'--workdir {path} holds no checkpoint yet')
+    raise ArgumentError(f'the workdir {path} holds no checkpoint yet: train longer')
   held = restored.state.get('ema', restored.state)
   params, statistics = held['params'], held.get('statistics', {})
   found, wanted = map(manifest.describe, ((params, statistics), experiment.weight_shapes))
@@ -144,16 +148,14 @@ def draw(experiment: Experiment, workdir: str | os.PathLike, step: int | None = 
   return pictures_folder
 
 
-def draw_into(
-  pictures_folder: epath.Path, model: nnx.Module, image: np.ndarray, name: str | None
-) -> None:
+def draw_into(pictures_folder: epath.Path, model: nnx.Module, image: np.ndarray, name: str) -> None:
   """Draws what `pictures.draw` draws; each picture appears as a whole.
 
   Args:
     pictures_folder: gets the pictures.
     model: in evaluation mode.
     image: `[height, width, channels]` float32, from 0 to 1.
-    name: of its class; None if the classes have no names.
+    name: of its class.
   """
   with tempfile.TemporaryDirectory() as drafts:
     pictures.draw(model, image, epath.Path(drafts), name)

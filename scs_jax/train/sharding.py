@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -34,7 +35,7 @@ def use_cpu_cores(batch_size: int) -> None:
   os.environ.setdefault('PJRT_NPROC', str(devices + cores + 2))
 
 
-def devices() -> list[jax.Device]:
+def devices() -> list[Any]:
   """Returns all devices of all processes.
 
   Raises:
@@ -69,8 +70,8 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
   sizes = {axis: len(available) // known if n == -1 else n for axis, n in sizes.items()}
   if math.prod(sizes.values()) != len(available):
     raise ArgumentError(
-      f'mesh data={data}, fsdp={fsdp} does not fit the {len(available)} devices: their product must '
-      f'be {len(available)}, and -1 takes what is left'
+      f'mesh data={data}, fsdp={fsdp} does not fit the {len(available)} devices: their product '
+      f'must be {len(available)}, and -1 takes what is left'
     )
   return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -223,14 +222,14 @@ def make_eval_step(
   return eval_step
 
 
-def key_of(seed: int) -> jax.Array:
+def key_of(seed: int | jax.Array) -> jax.Array:
   """Returns the random key of a seed below 2**64; no two seeds share one.
 
   Where JAX has no 64-bit integers, `jax.random.key` drops all but the last 32 bits of a seed.
   """
-  if seed < 2**32:
+  if not isinstance(seed, int) or seed < 2**32:  # one that is traced has 32 bits
     return jax.random.key(seed)
-  words = np.array([seed >> 32, seed % 2**32], np.uint32)
+  words = jnp.array([seed >> 32, seed % 2**32], jnp.uint32)
   return jax.random.wrap_key_data(words, impl='threefry2x32')
 
 

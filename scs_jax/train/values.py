@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -11,7 +12,7 @@ from typing import Any
 
 import jax
 
-from scs_jax.errors import did_you_mean
+from scs_jax.errors import nearest
 
 _BOOLEANS = {'true': True, 't': True, '1': True, 'false': False, 'f': False, '0': False}
 
@@ -49,8 +50,8 @@ class Kind:
 
   def check(self, value: Any) -> str:
     """Returns what a value must be instead, or '' if it is right."""
-    if self.optional and value is None:
-      return ''
+    if value is None:
+      return '' if self.optional else self.what
     try:
       words = self.problem(self.convert(value))
     except (ValueError, TypeError):
@@ -99,7 +100,7 @@ def number(**ends: Any) -> Kind:
 
   def problem(value: float) -> str:
     if not math.isfinite(value):
-      return f'a finite number {allowed}'.strip()
+      return f'a finite number, {allowed}' if str(allowed) else 'a finite number'
     return '' if value in allowed else str(allowed)
 
   return Kind(float, 'a number', convert, float, problem, str(allowed))
@@ -131,7 +132,13 @@ def choice(names: Iterable[str]) -> Kind:
   """One of some names."""
   known = tuple(names)
   listed = ' or '.join(map(repr, known))
-  problem = lambda value: '' if value in known else f'{listed}{did_you_mean(value, known)}'
+
+  def problem(value: str) -> str:
+    if value in known:
+      return ''
+    near = nearest(value, known)
+    return f'{listed} (did you mean {near!r}?)' if near else listed
+
   return dataclasses.replace(text(), problem=problem, range=listed)
 
 
@@ -209,7 +216,7 @@ def anything() -> Kind:
     except (ValueError, SyntaxError):
       return word
 
-  return Kind(object, 'a value', tuples, parse)
+  return Kind(object, 'set to a value', tuples, parse)
 
 
 def either(*kinds: Kind) -> Kind:
@@ -235,18 +242,20 @@ def either(*kinds: Kind) -> Kind:
   )
 
 
-def of_annotation(annotation: Any, default: Any = None) -> Kind:
+def of_annotation(annotation: Any, default: Any = None, least: float = -math.inf) -> Kind:
   """Returns the kind of a function's argument.
 
   Args:
     annotation: a type, or `inspect.Parameter.empty`.
     default: its default, which decides if there is no annotation. A whole number then does not rule
       out a fraction.
+    least: the smallest whole number, alone or in a tuple.
   """
   origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-  simple = {int: whole, float: number, str: text, bool: boolean}
+  whole_number = functools.partial(whole, least=least)
+  simple = {int: whole_number, float: number, str: text, bool: boolean}
   if origin in (typing.Union, types.UnionType):
-    kinds = [of_annotation(part) for part in arguments if part is not type(None)]
+    kinds = [of_annotation(part, None, least) for part in arguments if part is not type(None)]
     kind = kinds[0] if len(kinds) == 1 else either(*kinds)
     return dataclasses.replace(kind, optional=type(None) in arguments)
   if origin is typing.Literal and all(isinstance(name, str) for name in arguments):
@@ -256,9 +265,9 @@ def of_annotation(annotation: Any, default: Any = None) -> Kind:
   elif _is(origin or annotation, Mapping):
     kind = mapping()
   elif _is(origin or annotation, Sequence):
-    kind = items(of_annotation(arguments[0]) if arguments else anything())
+    kind = items(of_annotation(arguments[0], None, least) if arguments else anything())
   elif type(default) is int:
-    kind = either(whole(), number())
+    kind = either(whole_number(), number())
   elif type(default) in simple:
     kind = simple[type(default)]()
   else:

@@ -101,7 +101,11 @@ class Checkpoints:
     self._quiet = quiet.Quiet(os.path.dirname(str(ocp.__file__)))
     # Orbax's CheckpointManager does not fit: its own list of steps goes stale when a step is set
     # aside, and it silently skips a save of a step that it believes to exist.
-    self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+    # If the thread that makes folders failed, the others would wait for it for twenty minutes.
+    at_once = ocp.AsyncOptions(create_directories_asynchronously=False)
+    options = ocp.CompositeOptions(async_options=at_once)
+    handler = ocp.CompositeCheckpointHandler(composite_options=options)
+    self._orbax = ocp.AsyncCheckpointer(handler, async_options=at_once)
     self._background = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint')
 
   def save(self, step: int, state: PyTree, extra: dict[str, Any]) -> None:
@@ -339,11 +343,9 @@ class Checkpoints:
   def _drain(self) -> None:
     """Takes the other errors of a failed save from Orbax; they would fail a later one."""
     for _ in range(_MOST_ERRORS):
-      try:
+      with contextlib.suppress(Exception):
         self._orbax.wait_until_finished()
         break
-      except Exception:  # Orbax raises whatever its storage layer raised
-        continue
     quiet.settle('orbax')
 
   def _release(self) -> None:

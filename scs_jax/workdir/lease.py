@@ -61,10 +61,10 @@ def check_held(lock: epath.Path) -> None:
   except Exception:  # an outage; what is written next will report it
     return
   if not text.startswith(holder()):
-    who = (text.strip().splitlines() or ['somebody who removed its lock'])[0]
+    who = text.partition('\n')[0] or 'nobody'
     raise WorkdirError(
-      f'--workdir {lock.parent} was taken over by {who} while this run was silent: leave it to '
-      'that run, or stop it and run the same command again'
+      f'--workdir {lock.parent} is now held by {who}: its {lock.name} was removed or replaced. '
+      'Make sure that no other run writes there, and run the same command again'
     )
 
 

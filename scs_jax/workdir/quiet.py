@@ -10,6 +10,7 @@ import gc
 import logging as python_logging
 import sys
 import threading
+import time
 import traceback
 from typing import Any
 
@@ -65,7 +66,9 @@ def settle(package: str) -> None:
 
   Such threads would write into what is cleaned up next.
   """
+  until = time.monotonic() + _PATIENCE_SECONDS
   for thread in threading.enumerate():
     if type(thread).__module__.startswith(f'{package}.'):
-      threading.Thread.join(thread, _PATIENCE_SECONDS)  # their own `join` raises their error
+      # Their own `join` raises their error.
+      threading.Thread.join(thread, max(0.0, until - time.monotonic()))
   gc.collect()
