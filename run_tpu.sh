@@ -1,39 +1,212 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU: creates or reuses a queued resource, installs scs_jax on every worker,
-# launches, follows worker 0's log, and relaunches after preemption until the run has ended.
+# Trains on a Cloud TPU, and can be left alone overnight. Creates or reuses a queued resource, installs
+# scs_jax on every worker, starts the run or finds the one that is there, shows the log of worker 0,
+# and starts again after a preemption. It copies itself to the workers, where its first half runs.
+# shellcheck disable=SC2329 # functions that are called by a name or by a trap
 set -euo pipefail
 
 usage() {
-  cat <<'USAGE'
+  cat << 'USAGE'
 Usage: ./run_tpu.sh --name=NAME --zone=ZONE --type=TYPE --config=CONFIG --workdir=gs://BUCKET/DIR [options]
-       ./run_tpu.sh --name=NAME --zone=ZONE --delete
+       ./run_tpu.sh --name=NAME --zone=ZONE --attach | --stop | --logs=DIR | --delete
 
-  --name=NAME         of the queued resource and its node
-  --zone=ZONE         e.g. us-west4-a
-  --type=TYPE         e.g. v5litepod-16
-  --config=CONFIG     e.g. configs/cifar10.py:resnet20
-  --workdir=DIR       where the run lives; a bucket, so that it outlives a preempted machine
-  --runtime=VERSION   of the TPU software, v2-alpha-tpuv5-lite
-  --project=PROJECT   gcloud's own otherwise
-  --spot              cheaper, may be taken away at any time
-  --data-copy=gs://…  copied to ~/tensorflow_datasets on every worker
-  --data-mount=NAME   a bucket that is mounted read-only (gcsfuse) as ~/tensorflow_datasets
-  --args=ARGS         more flags of scs_jax.main, e.g. '--config.batch_size=1024'
-  --attempts=N        launches at most, 100
-  --delete            deletes the resource and ends
-  --dry-run           prints every command and runs none
+  --name=NAME          of the queued resource and its node
+  --zone=ZONE          e.g. us-west4-a
+  --type=TYPE          e.g. v5litepod-16
+  --config=CONFIG      e.g. configs/cifar10.py:resnet20, a file of your own, or a workdir's config.json;
+                       the Python files beside it and those of the current folder are copied too
+  --workdir=DIR        where the run lives; a bucket, so that it outlives a preempted machine
+  --args=ARG           one more flag of scs_jax.main, passed as typed; repeat it for each flag
+  --data-copy=gs://…   copied to ~/tensorflow_datasets on every worker
+  --data-mount=BUCKET  mounted read-only (gcsfuse) as ~/tensorflow_datasets
+  --runtime=VERSION    of the TPU software; by default the documented one of v2 to v4, v5e, v5p and v6e
+  --spot               cheaper, may be taken away at any time
+  --create-args=ARG    one more flag of gcloud's create, e.g. --reserved or --network=NAME; repeat it
+  --project=PROJECT    gcloud's own by default
+  --attempts=N         tries at most, whatever failed, with growing pauses; 100 by default
+  --delete-at-end      deletes the machine when the run has ended, whatever its exit code
+  --dry-run            prints every command and runs none
 
-What stops a run by its own fault (exit code other than 0) is not launched again.
+  --attach             shows the log of the run that is there, and waits for its end
+  --stop               lets the run save a checkpoint and end
+  --logs=DIR           copies the log of every worker to DIR
+  --delete             deletes the machine now; it is billed until then
+
+The same command again finds a run that is alive, follows it and reports its end. A run that fails by
+itself is not started again. The exit code is that of the run; 2 is a wrong argument or a refusal, and
+75 means that all attempts failed. Environment: POLL_SECONDS=30 between looks at the machine, and
+GRACE_SECONDS=120 for a worker to end after another one has, or after --stop.
 USAGE
 }
 
+say() { echo "run_tpu.sh: $*" >&2; }
 fail() {
-  echo "run_tpu.sh: $*" >&2
+  say "$@"
   exit 2
 }
 
-name='' zone='' type='' config='' workdir='' project='' data_copy='' data_mount='' args=''
-runtime=v2-alpha-tpuv5-lite attempts=100 spot='' delete='' dry=''
+# ------------------------------------------------------------------------------ On each worker
+# `bash sent/TOKEN/run_tpu.sh --on-worker TOKEN OPERATION` in ~/scs_jax. sent/TOKEN is what a launcher
+# has copied. run/ is the run: arguments, config, code/, log, pid; `alive`, locked as long as a process
+# of the run lives, which no reboot can fake; `ended`: exit code, time, reason; `seen`: it was reported.
+
+condition() {
+  if [[ ! -e run/alive ]]; then
+    echo none
+  elif [[ -e run/seen ]]; then
+    echo seen
+  elif [[ ! -e run/ended ]] && ! flock --nonblock --shared run/alive true; then
+    echo live
+  elif [[ -e run/ended && $(< run/ended) != *shutdown* ]]; then
+    echo ended
+  else
+    echo lost # by a reboot, for example
+  fi
+}
+
+is_same() { cmp -s "$sent/arguments" run/arguments && cmp -s "$sent/config" run/config; }
+
+refuse_another() {
+  local words
+  mapfile -d '' -t words < run/arguments
+  say "$(hostname) already trains with other arguments, or another config file:$(printf ' %q' "${words[@]}")"
+  exit 70 # which the launcher does not try again
+}
+
+lock() { exec 8> lock && flock --timeout 1800 8; }
+
+worker_state() {
+  [[ $(condition) != live || ! -e $sent/arguments ]] || is_same || refuse_another
+  echo "scs_jax says: $(condition)"
+}
+
+worker_install() {
+  local data=$HOME/tensorflow_datasets
+  lock
+  [[ $(condition) != live ]] || return 0 # another launcher was faster
+  # uv, because a TPU machine's own Python may be older than the one we need.
+  [[ -x ~/.local/bin/uv ]] || PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
+  ~/.local/bin/uv venv --quiet --allow-existing --python 3.12 venv
+  ~/.local/bin/uv pip install --quiet --python venv/bin/python --reinstall-package scs-jax \
+    'jax[tpu]' "$(echo "$sent"/*.whl)[train,gcs]"
+  mkdir -p "$data"
+  ! mountpoint -q "$data" || fusermount -u "$data" # an earlier launch may have mounted another bucket
+  if [[ -e $sent/data_copy ]]; then
+    gcloud storage rsync --recursive "$(< "$sent/data_copy")" "$data"
+  elif [[ -e $sent/data_mount ]]; then
+    command -v gcsfuse > /dev/null || {
+      say "$(hostname) has no gcsfuse: install it there, or use --data-copy=gs://…"
+      exit 70
+    }
+    gcsfuse -o ro --implicit-dirs "$(< "$sent/data_mount")" "$data"
+  fi
+}
+
+worker_start() {
+  local start=$token.$1
+  lock
+  # gcloud repeats a command whose connection was lost.
+  [[ ! -e run/start || $(< run/start) != "$start" ]] || return 0
+  if [[ $(condition) == live ]]; then
+    is_same || refuse_another
+    return 0
+  fi
+  if [[ -e run/seen ]] || ! is_same; then # otherwise the run goes on, and so does its log
+    rm -rf previous
+    [[ ! -e run ]] || mv run previous
+    [[ ! -e previous/ended || -e previous/seen ]] ||
+      say "$(hostname): nobody saw the end of an earlier run; its log is ~/scs_jax/previous/log"
+  fi
+  find sent -mindepth 1 -maxdepth 1 ! -name "$token" -mmin +1440 -exec rm -rf {} +
+  mkdir -p run
+  rm -rf run/alive run/ended run/stopped run/pid run/code
+  cp -R "$sent/arguments" "$sent/config" "$sent/code" run/
+  [[ -e run/born ]] || echo "$start" > run/born
+  printf '%63s\n' '' > run/draft # takes the bytes of `ended` now: the disk may be full later
+  echo "$start" > run/start
+  exec 9> run/alive
+  flock 9
+  setsid bash "$sent/run_tpu.sh" --on-worker "$token" run 8>&- < /dev/null > /dev/null 2>&1 &
+}
+
+# Keeps the lock, runs the program, and writes how it ended.
+worker_run() {
+  local words code=0 reason=itself
+  trap 'reason=shutdown' TERM # only the machine signals this process
+  trap : HUP INT
+  mapfile -d '' -t words < run/arguments
+  (
+    # With tpu in JAX_PLATFORMS, JAX fails if it finds no TPU, and never trains on the CPU instead.
+    cd run/code && echo "$BASHPID" > ../pid && exec setsid env JAX_PLATFORMS=tpu,cpu \
+      TFDS_DATA_DIR="$HOME/tensorflow_datasets" PYTHONUNBUFFERED=1 \
+      "$HOME/scs_jax/venv/bin/python" -m scs_jax.main "${words[@]}"
+  ) >> run/log 2>&1 || code=$?
+  kill -KILL -- "-$(< run/pid)" 2> /dev/null || true # what it leaves behind would keep the chips
+  [[ ! -e run/stopped ]] || reason=stopped
+  printf '%s %s %s' "$code" "$(date +%s.%N)" "$reason" 1<> run/draft
+  mv -f run/draft run/ended
+}
+
+# Waits for the end of the run, $1 seconds at most. The lock tells it at once; a service that the
+# program has left may hold the lock, but `ended` is there then.
+ends_within() {
+  for ((i = 0; i < $1; i++)); do
+    if flock --shared --timeout 1 run/alive true || [[ -e run/ended ]]; then return 0; fi
+  done
+  return 1
+}
+
+# Prints a file from byte $2 on as it grows. Ends with the run, or with the connection: tail sees both.
+until_end() {
+  [[ -e run/alive ]] || return 0
+  until ends_within 60; do :; done &
+  tail -c "+$2" -s 0.5 -f --pid=$! "$1" || true
+  kill $! 2> /dev/null || true
+}
+
+worker_follow() {
+  # Once for each number: gcloud repeats a command whose connection was lost, and would repeat the log.
+  [[ ! -e run/shown.$token.$1 ]] || exit 75
+  touch "run/shown.$token.$1" || true # the disk may be full
+  echo "scs_jax says: $(< run/born)"
+  [[ ${3:-} == "$(< run/born)" ]] || set -- "$1" 1 # the launcher knows another log
+  until_end run/log "$2"
+}
+
+worker_await() {
+  local end=''
+  until_end /dev/null 1
+  [[ ! -e run/ended ]] || read -r end < run/ended
+  echo "scs_jax says: $(condition) $end $(hostname)"
+}
+
+worker_stop() {
+  [[ $(condition) == live ]] || return 0
+  touch run/stopped || true
+  kill -TERM "$(< run/pid)" || true
+  ends_within "$1" || kill -KILL -- "-$(< run/pid)"
+  ends_within 10
+}
+
+worker_seen() {
+  [[ -e run/ended ]] || return 0
+  if [[ ${1:-} == "$(hostname)" ]] && ! compgen -G "run/shown.$token.*" > /dev/null; then
+    tail -n 30 run/log | sed "s/^/$1: /" >&2
+  fi
+  touch run/seen || true
+}
+
+if [[ ${1:-} == --on-worker ]]; then
+  token=$2 sent=sent/$2
+  cd ~/scs_jax
+  # On one line, because bash reads a file as it goes, and a newer copy may overwrite this one.
+  "worker_$3" "${@:4}"; exit
+fi
+
+# ------------------------------------------------------------------------------ On this machine
+
+name='' zone='' type='' config='' workdir='' project='' data_copy='' data_mount='' runtime='' attempts=100
+mode=run spot='' delete_at_end='' dry='' logs='' program=() create=()
 for argument in "$@"; do
   value=${argument#*=}
   case $argument in
@@ -42,137 +215,337 @@ for argument in "$@"; do
     --type=*) type=$value ;;
     --config=*) config=$value ;;
     --workdir=*) workdir=$value ;;
-    --runtime=*) runtime=$value ;;
-    --project=*) project=$value ;;
+    --args=*) program+=("$value") ;;
     --data-copy=*) data_copy=$value ;;
     --data-mount=*) data_mount=$value ;;
-    --args=*) args=$value ;;
-    --attempts=*) attempts=$value ;;
+    --runtime=*) runtime=$value ;;
     --spot) spot=yes ;;
-    --delete) delete=yes ;;
+    --create-args=*) create+=("$value") ;;
+    --project=*) project=$value ;;
+    --attempts=*) attempts=$value ;;
+    --delete-at-end) delete_at_end=yes ;;
     --dry-run) dry=yes ;;
-    --help | -h) usage && exit 0 ;;
+    --logs=*) mode=logs logs=$value ;;
+    --attach | --stop | --delete) mode=${argument#--} ;;
+    --help | -h) usage && exit ;;
     *) fail "unknown argument '$argument'; see --help" ;;
   esac
 done
+poll=${POLL_SECONDS:-30} grace=${GRACE_SECONDS:-120}
 [[ -n $name ]] || fail "--name is missing; see --help"
+[[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || fail "--name='$name' must be small letters, digits and dashes"
 [[ -n $zone ]] || fail "--zone is missing; see --help"
-if [[ -z $delete ]]; then
+[[ $zone =~ ^[a-z0-9-]+$ ]] || fail "--zone='$zone' is no zone, such as us-west4-a"
+[[ $attempts =~ ^[1-9][0-9]{0,5}$ ]] || fail "--attempts=$attempts must be a positive number"
+for seconds in "$poll" "$grace"; do
+  [[ $seconds =~ ^(0|[1-9][0-9]{0,4})$ ]] || fail "POLL_SECONDS and GRACE_SECONDS must be whole numbers, not $seconds"
+done
+if [[ $mode == run ]]; then
   [[ -n $type ]] || fail "--type is missing, e.g. --type=v5litepod-16"
   [[ -n $config ]] || fail "--config is missing, e.g. --config=configs/imagenet.py"
-  [[ -n $workdir ]] || fail "--workdir is missing, e.g. --workdir=gs://bucket/run"
   [[ -f ${config%%:*} ]] || fail "--config=$config: there is no file ${config%%:*} here"
-  [[ $attempts =~ ^[1-9][0-9]*$ ]] || fail "--attempts=$attempts must be a positive number"
-  if [[ -n $spot && $workdir != gs://* ]]; then
-    fail "--workdir=$workdir dies with a spot machine: use gs://…"
-  fi
+  [[ -n $workdir ]] || fail "--workdir is missing, e.g. --workdir=gs://bucket/run"
+  [[ $workdir == *://* || $workdir == [/~]* ]] || fail "--workdir=$workdir is relative: use gs://…"
+  [[ -z $spot || $workdir == gs://* ]] || fail "--workdir=$workdir dies with a spot machine: use gs://…"
+  [[ -z $data_copy || $data_copy == gs://* ]] || fail "--data-copy=$data_copy must be in a bucket, gs://…"
+  [[ -z $data_mount || $data_mount =~ ^[a-z0-9][a-z0-9._-]*$ ]] || fail "--data-mount=$data_mount is no bucket's name"
+  [[ -z $data_copy || -z $data_mount ]] || fail "use --data-copy or --data-mount, not both"
+  [[ -n $runtime ]] || case $type in # https://cloud.google.com/tpu/docs/runtimes
+    v2-* | v3-* | v4-*) runtime=tpu-ubuntu2204-base ;;
+    v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
+    v5p-*) runtime=v2-alpha-tpuv5 ;;
+    v6e-*) runtime=v2-alpha-tpuv6e ;;
+    v5e-*) fail "--type=$type: gcloud calls it v5litepod-${type#v5e-}" ;;
+    *) fail "--type=$type: its software is not known here, add --runtime=VERSION" ;;
+  esac
 fi
+[[ -z $dry || $mode == run || $mode == delete ]] || fail "--dry-run is for a launch"
 [[ -n $dry ]] || command -v gcloud > /dev/null || fail "gcloud is not on PATH: install the Google Cloud CLI"
-poll_seconds=${POLL_SECONDS:-30}
 
-scope=(--zone="$zone")
-[[ -z $project ]] || scope+=(--project="$project")
+home=$(cd "$(dirname "$0")" && pwd -P)
+scope=(--zone="$zone" ${project:+"--project=$project"})
+me=$(printf '%q ' "$0" --name="$name" "${scope[@]}")
+billed="If $name is there, it is billed until: ${me}--delete"
+no_machine="Ask for quota of $type in $zone, or try another --zone or --type."
+token=$(date +%s)-$$-$RANDOM
+scratch=$(mktemp -d)
+stage=$scratch/scs_jax/sent/$token
+# Without ServerAlive, ssh waits for hours for a machine that has vanished.
+ssh=(-oBatchMode=yes -oConnectTimeout=15 -oServerAliveInterval=15 -oServerAliveCountMax=4)
+jobs=()
 
-run() {
-  if [[ -n $dry ]]; then
-    printf '%q ' "$@" && echo
-  else
-    "$@"
-  fi
+run() { if [[ -n $dry ]]; then printf '%q ' "$@" && echo; else "$@" < /dev/null; fi; }
+tpus() { run gcloud compute tpus "$@" "${scope[@]}" --quiet; }
+copy() { tpus tpu-vm scp "$@" "${ssh[@]/#/--scp-flag=}"; }
+delete_resource() { tpus queued-resources delete "$name" --force; }
+
+# Runs an operation on worker $1, or on all. The command has nothing that a user typed.
+on() {
+  tpus tpu-vm ssh "$name" --worker="$1" "${ssh[@]/#/--ssh-flag=}" \
+    --command="bash scs_jax/sent/$token/run_tpu.sh --on-worker $token ${*:2}"
 }
 
-tpus() { run gcloud compute tpus "$@" "${scope[@]}"; }
-on() { tpus tpu-vm ssh "$name" --worker="$1" --command="$2"; }
+# Keeps what failed and how to mend it, for the case that no further attempt succeeds.
+failed() {
+  trouble=$1 remedy=$2
+  return 1
+}
+
+# What gcloud has just said will be the same in an hour.
+is_hopeless() { grep -qE '[A-Z]_ARGUMENT|NOT_FOUND|_DENIED|active account|core/project' "$scratch/error"; }
 
 state() {
   if [[ -n $dry ]]; then
     echo ACTIVE
-  else
-    gcloud compute tpus queued-resources describe "$name" "${scope[@]}" \
-      --format='value(state.state)' 2> /dev/null || echo ABSENT
+  elif ! tpus queued-resources describe "$name" --format='value(state.state)' 2> "$scratch/error"; then
+    if [[ ! -s $scratch/error ]] || grep -qi 'not.found' "$scratch/error"; then
+      echo ABSENT
+    else
+      cat "$scratch/error" >&2
+      echo UNKNOWN # it may be there, so that creating it would be wrong
+    fi
   fi
 }
 
-delete_resource() { tpus queued-resources delete "$name" --force --quiet; }
+create_resource() {
+  local code=0
+  tpus queued-resources create "$name" --node-id="$name" --accelerator-type="$type" \
+    --runtime-version="$runtime" ${spot:+--spot} ${create[@]+"${create[@]}"} 2> "$scratch/error" || code=$?
+  cat "$scratch/error" >&2
+  [[ $code -ne 0 ]] || return 0
+  if [[ $code -eq 2 ]] || is_hopeless; then fail "gcloud refuses to create $name, see above"; fi
+  failed "$name could not be created, see above" "$no_machine"
+}
 
-# Waits for the machine; makes it if there is none, and anew if it was taken away.
+# Waits for the machine. Makes it if there is none, once in an attempt, or anew if it was taken away.
 acquire() {
-  local now failures=0 create=(
-    queued-resources create "$name" --node-id="$name" --accelerator-type="$type"
-    --runtime-version="$runtime"
-  )
-  [[ -z $spot ]] || create+=(--spot)
-  [[ -z $dry ]] || tpus "${create[@]}"
+  local now='' before='' made=''
   while true; do
     now=$(state)
+    [[ $now == "$before" ]] || say "$name is $now"
+    before=$now
+    [[ $mode == run || $now == ACTIVE || $now == UNKNOWN ]] || fail "$name cannot be reached: it is $now"
     case $now in
       ACTIVE) return ;;
-      ABSENT)
-        if ! tpus "${create[@]}"; then
-          ((++failures < 10)) || fail "$name could not be created, see above"
-        fi
+      UNKNOWN)
+        [[ $attempt -gt 1 ]] || ! is_hopeless || fail "gcloud refuses to describe $name, see above"
+        failed "gcloud could not describe $name, see above" "Perhaps: gcloud auth login." || return
         ;;
-      SUSPENDED | SUSPENDING | FAILED) delete_resource || true ;;
-      *) echo "run_tpu.sh: $name is $now" ;;
+      ABSENT)
+        [[ -z $made ]] || failed "$name has vanished" "$no_machine" || return
+        create_resource || return
+        made=yes
+        ;;
+      FAILED | SUSPENDED)
+        tpus queued-resources describe "$name" --format='yaml(state)' >&2 || true
+        delete_resource || failed "$name could not be deleted, see above" "Delete it by hand." || return
+        [[ -z $made ]] || failed "$name became $now, see above" "$no_machine" || return
+        ;;
     esac
-    sleep "$poll_seconds"
+    sleep "$poll"
   done
 }
 
-# Each command says "|| return": in a condition, bash goes on after one that fails.
-install() {
-  local wheels
-  wheels=$(mktemp -d) || return
-  run python3 -m pip wheel --quiet --no-deps --wheel-dir="$wheels" "$(dirname "$0")" || return
-  on all 'mkdir -p ~/scs_jax && rm -rf ~/scs_jax/configs ~/scs_jax/tmp.*' || return
-  tpus tpu-vm scp --recurse "$wheels" "$(dirname "$0")/configs" "$name:scs_jax/" --worker=all || return
-  # uv, because a TPU machine's own Python may be older than the one we need.
-  on all "cd ~/scs_jax && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv && \
-~/.local/bin/uv venv --quiet --allow-existing --python 3.12 venv && \
-~/.local/bin/uv pip install --quiet --python venv/bin/python 'jax[tpu]' \
-\"\$(ls $(basename "$wheels")/*.whl)[train,gcs]\"" || return
-  if [[ -n $data_copy ]]; then
-    on all "mkdir -p ~/tensorflow_datasets && \
-gcloud storage rsync --recursive '$data_copy' ~/tensorflow_datasets" || return
-  elif [[ -n $data_mount ]]; then
-    on all "mkdir -p ~/tensorflow_datasets && (mountpoint -q ~/tensorflow_datasets || \
-gcsfuse -o ro --implicit-dirs '$data_mount' ~/tensorflow_datasets)" || return
+# Puts what the workers need into $stage.
+prepare() {
+  local file=${config%%:*} folder
+  mkdir -p "$stage/code"
+  cp "${BASH_SOURCE[0]}" "$stage/run_tpu.sh"
+  [[ $mode == run ]] || return 0
+  # Before anything is created, and billed, for a wheel that cannot be built.
+  run python3 -m pip wheel --quiet --no-deps --wheel-dir="$stage" "$home" ||
+    fail "the wheel could not be built, see above"
+  cp -R "$home/configs" "$stage/code/"
+  cp "$file" "$stage/config"
+  folder=$(cd "$(dirname "$file")" && pwd -P)
+  if [[ $folder/ == "$home/configs/"* ]]; then
+    file=${folder#"$home/"}/${file##*/}
+  else
+    find . "$folder" -maxdepth 1 -name '*.py' -exec cp {} "$stage/code/" \;
+    file=${file##*/}
+    cp "$stage/config" "$stage/code/$file"
+  fi
+  [[ $config != *:* ]] || file+=:${config#*:}
+  printf '%s\0' --distributed --config="$file" --workdir="$workdir" \
+    ${program[@]+"${program[@]}"} > "$stage/arguments"
+  [[ -z $data_copy ]] || printf %s "$data_copy" > "$stage/data_copy"
+  [[ -z $data_mount ]] || printf %s "$data_mount" > "$stage/data_mount"
+}
+
+# Asks all workers how their run is: $conditions has a line for each.
+ask() {
+  local code=0
+  copy --recurse "$scratch/scs_jax" "$name:" --worker=all || code=$?
+  [[ $code -ne 0 ]] || on all state > "$scratch/said" || code=$?
+  [[ $code -ne 70 ]] || fail "follow that run (${me}--attach), or end it first (${me}--stop)"
+  [[ $code -eq 0 ]] || failed "the workers could not be reached, see above" \
+    "Perhaps: ssh-add ~/.ssh/google_compute_engine. Look at the firewall, too." || return
+  conditions=$(sed -n 's/.*scs_jax says: //p' "$scratch/said")
+  [[ -n $conditions ]] || failed "the workers did not answer" "Look at them: ${me}--attach"
+}
+
+# Starts the run on all workers, unless all of them have one to follow.
+begin() {
+  local code=0
+  ask || return
+  if [[ $mode == attach ]]; then
+    ! grep -qE 'none|lost' <<< "$conditions" || fail "no run is alive on $name: ${conditions//$'\n'/, }"
+    return 0
+  elif ! grep -qE 'none|lost|seen' <<< "$conditions"; then
+    case $conditions in
+      *live*) say "the run is alive on $name: it is followed, not started again" ;;
+      *) say "the run has ended on $name: its end is reported; the same command again starts it anew" ;;
+    esac
+    return 0
+  fi
+  if [[ $conditions == *live* ]]; then
+    sleep $((1 + grace / 10)) # another launcher may be about to start the other workers
+    ask || return
+    grep -qE 'none|lost|seen' <<< "$conditions" || return 0
+    on all stop "$grace" || true # what is left of a run that lost a worker
+  fi
+  on all install || code=$?
+  [[ $code -ne 70 ]] || fail "the installation cannot succeed, see above. $billed"
+  [[ $code -eq 0 ]] || failed "the installation failed, see above" "Mend what it names." || return
+  on all start "$attempt" || code=$?
+  [[ $code -ne 70 ]] || fail "another launcher was faster. Follow its run: ${me}--attach"
+  if [[ $code -ne 0 ]]; then
+    on all stop "$grace" || true
+    failed "the run could not be started, see above" "Mend what it names."
   fi
 }
 
-# Starts the run on every worker, detached, so that it outlives the connection.
-launch() {
-  on all "cd ~/scs_jax && rm -f ended && (setsid nohup bash -c '
-    TFDS_DATA_DIR=~/tensorflow_datasets venv/bin/python -m scs_jax.main --distributed \
---config=$config --workdir=$workdir $args
-    echo \$? > ended' > log 2>&1 < /dev/null &)"
+# Shows the log of worker 0, from the byte on where the connection was lost.
+show() {
+  local number=0 line=''
+  while true; do
+    number=$((number + 1))
+    on 0 follow "$attempt.$number" $(($(wc -c < "$scratch/log") + 1)) "$(< "$scratch/born")" | {
+      until [[ $line == *'scs_jax says: '* ]]; do IFS= read -r line || exit; done
+      line=${line#*scs_jax says: }
+      [[ $line == "$(< "$scratch/born")" ]] || : > "$scratch/log"
+      echo "$line" > "$scratch/born"
+      tee -a "$scratch/log"
+    }
+    [[ ${PIPESTATUS[0]} -ne 0 ]] || return 0
+    sleep "$poll"
+  done
 }
 
-# Shows worker 0's log until the run has ended, and prints how it did as the last line.
-follow() {
-  on 0 "cd ~/scs_jax && tail -n +1 -F log & shown=\$!
-    until [ -f ~/scs_jax/ended ]; do sleep 5; done; kill \$shown; echo; cat ~/scs_jax/ended"
+# Waits until the run has ended on all workers. A worker that goes on long after another one hangs.
+await() {
+  local line hurried='' how code host
+  on all await | while IFS= read -r line; do
+    [[ $line == *'scs_jax says: '* ]] || continue
+    line=${line#*scs_jax says: }
+    echo "$line" >> "$scratch/ends"
+    [[ -z $hurried ]] || continue
+    hurried=yes
+    read -r how code _ _ host <<< "$line"
+    [[ $how != ended || $workers -eq 1 ]] ||
+      say "the run ended on $host with exit code $code; the other workers have $grace s"
+    { sleep "$grace" && touch "$scratch/hung" && until on all stop "$grace"; do sleep "$poll"; done; } &
+  done
+  return "${PIPESTATUS[0]}"
 }
 
-if [[ -n $delete ]]; then
+end_jobs() {
+  local job
+  for job in ${jobs[@]+"${jobs[@]}"}; do kill -- "-$job" 2> /dev/null || true; done
+  jobs=()
+}
+
+# Follows the run to its end on all workers.
+watch() {
+  local shower waiter lost='' begun=$SECONDS workers ends
+  workers=$(grep -c . <<< "$conditions")
+  rm -f "$scratch/hung"
+  : > "$scratch/ends"
+  set -m # each job is a process group, and can be ended as a whole
+  show &
+  shower=$!
+  await &
+  waiter=$!
+  # After kill -9 of this process they would go on, and write between the lines of the next one.
+  { while kill -0 $$; do sleep 1; done; kill -- "-$shower" "-$waiter"; } > /dev/null 2>&1 &
+  jobs=("$shower" "$waiter" $!)
+  set +m
+  wait "$waiter" || lost=yes
+  # The last lines of the log are on their way, perhaps by a new connection.
+  for ((i = 0; i < 1500; i++)); do
+    if [[ -n $lost ]] || ! kill -0 "$shower" 2> /dev/null; then break; fi
+    sleep 0.2
+  done
+  end_jobs
+  [[ $((SECONDS - begun)) -lt 600 ]] || failures=0
+  ends=$(grep -cE '^(ended|seen) [0-9]+ [0-9.]+ (itself|stopped) ' "$scratch/ends" || true)
+  if [[ -n $lost || $ends -ne $workers ]]; then
+    failed "the machine or the connection was lost" "The run may be alive: ${me}--attach."
+  fi
+}
+
+# Says how the run has ended, and exits with its code.
+report() {
+  local first code host
+  # Of several workers that failed, the first was the cause.
+  first=$(awk '$2 > 0 { print $3, $2, $NF }' "$scratch/ends" | sort -n | head -n 1)
+  read -r _ code host <<< "${first:-0 0 -}"
+  on all seen "$host" || true # shows the end of its log, unless that was shown
+  if [[ -e $scratch/hung && $code -eq 0 ]]; then
+    say "a worker did not end within $grace s after the others, and was stopped; all logs: ${me}--logs=DIR"
+    code=1
+  elif [[ ! -e $scratch/hung ]] && grep -q ' stopped ' "$scratch/ends"; then
+    say "the run was stopped, with exit code $code; the same command resumes it"
+  elif [[ $code -ne 0 ]]; then
+    say "the run ended with exit code $code on $host, see above; all logs: ${me}--logs=DIR"
+  else
+    say "the run has ended"
+  fi
+  if [[ -z $delete_at_end ]]; then say "$billed"; else delete_resource || say "$billed"; fi
+  exit "$code"
+}
+
+interrupted() {
+  say "the launcher ends; a run that was started goes on. Follow it: ${me}--attach. End it: ${me}--stop"
+  exit 130
+}
+
+trap 'end_jobs; rm -rf "$scratch"' EXIT
+touch "$scratch/log" "$scratch/born"
+attempt=1 failures=0
+if [[ $mode == delete ]]; then
   delete_resource
   exit
+elif [[ $mode == logs ]]; then
+  mkdir -p "$logs"
+  count=$(tpus tpu-vm describe "$name" --format='value(networkEndpoints.len())')
+  [[ $count =~ ^[0-9]+$ ]] || fail "gcloud does not say how many workers $name has: $count"
+  logs=$(cd "$logs" && pwd)
+  for ((i = 0; i < count; i++)); do copy "$name:scs_jax/run/log" "$logs/worker-$i.log" --worker="$i"; done
+  exit
 fi
-last=$(mktemp)
-for ((attempt = 1; attempt <= attempts; attempt++)); do
-  acquire
-  if install && launch; then
-    if follow | tee "$last" && [[ -n $dry || $(tail -n 1 "$last") =~ ^[0-9]+$ ]]; then
-      [[ -z $dry ]] || exit 0
-      code=$(tail -n 1 "$last")
-      if [[ $code -eq 0 ]]; then
-        echo "run_tpu.sh: the run has ended; --delete gives the machine back"
-        exit 0
-      fi
-      [[ $(state) != ACTIVE ]] || fail "the run ended with exit code $code, see its log above"
-    fi
-  fi
-  echo "run_tpu.sh: attempt $attempt: the connection or the machine was lost; looking again"
-  sleep "$poll_seconds"
+prepare
+if [[ -n $dry ]]; then
+  create_resource
+  copy --recurse "$scratch/scs_jax" "$name:" --worker=all
+  for operation in state install 'start 1' await seen; do on all "$operation"; done
+  on 0 follow 1.1 1
+  exit
+elif [[ $mode == stop ]]; then
+  if ! acquire || ! ask; then fail "$trouble. $remedy"; fi
+  [[ $conditions == *live* ]] || fail "no run is alive on $name"
+  on all stop "$grace"
+  on all seen
+  say "the run was stopped; the command that started it resumes it. $billed"
+  exit
+fi
+trap interrupted HUP INT TERM
+until acquire && begin && watch && report; do
+  [[ $attempt -lt $attempts ]] || break
+  pause=$((2 ** (failures < 6 ? failures : 6)))
+  say "attempt $attempt of $attempts: $trouble; the next one in $((poll * pause)) s"
+  for ((i = 0; i < pause; i++)); do sleep "$poll"; done # in parts, so that a signal is heard
+  attempt=$((attempt + 1)) failures=$((failures + 1))
 done
-fail "gave up after $attempts attempts; the run goes on from its last checkpoint with the same command"
+say "gave up after $attempts attempts: $trouble. $remedy The same command goes on. $billed"
+exit 75

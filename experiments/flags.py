@@ -6,23 +6,19 @@ other flags.
 
 import ast
 import re
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
-from scs_jax.errors import UserError
+from scs_jax import command
 
 flags.disclaim_key_flags()  # --help lists a flag with the module that calls, not with this one
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-  """Runs a command; expected errors are printed as one line, without a traceback."""
-  try:
-    app.run(main)
-  except UserError as error:
-    sys.exit(f'error: {error}')
+  """Runs a command as `scs_jax.command.run` does."""
+  command.run(main)
 
 
 def workdir(required: bool = True) -> flags.FlagHolder[Any]:
@@ -48,7 +44,7 @@ def seeds(default: str | Sequence[int] | None) -> flags.FlagHolder[Any]:
 def changes() -> flags.FlagHolder[Any]:
   """Defines `--change=KEY=VALUE`, which may be repeated. The value is a dict.
 
-  A value is a Python literal or a word. `results.apply_changes` checks key and type.
+  A value is a Python literal or a word. `Trial.load` checks key and type.
   """
   text = 'KEY=VALUE: a dotted key of the config and its value; may be repeated.'
   flag = _Repeated(_Change(), None, 'change', {}, text)

@@ -6,13 +6,11 @@ machine, versions). A key may stand in several lines of a file; `newest` picks t
 
 import dataclasses
 import datetime
-import difflib
 import fcntl
 import json
 import os
 import pathlib
 import platform
-import runpy
 import statistics
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
@@ -20,12 +18,11 @@ from importlib import metadata
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from scs_jax import train
 from scs_jax.errors import ArgumentError
-from scs_jax.train import Experiment, sharding
-from scs_jax.train.config import default
+from scs_jax.train import Experiment, config_file, sharding
+from scs_jax.train.config import assign
 from scs_jax.workdir import folder
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -54,73 +51,12 @@ class Trial:
     Raises:
       ArgumentError: there is no such file, or a change has an unknown key or a wrong type.
     """
-    file, _, argument = self.config.partition(':')
-    if not (ROOT / file).is_file():
-      raise ArgumentError(f'the config file {file!r} does not exist below {ROOT}')
     if 'seed' in self.changes:
       raise ArgumentError('seed cannot be changed: every trial has its own (--seeds)')
-    get_config = runpy.run_path(str(ROOT / file))['get_config']
-    config = get_config(argument) if argument else get_config()
-    apply_changes(config, {**self.changes, 'seed': self.seed})
+    config = config_file.load(str(ROOT / self.config))
+    for key, value in {**self.changes, 'seed': self.seed}.items():
+      assign(config, key, value)
     return config
-
-
-def apply_changes(config: ConfigDict, changes: Mapping[str, Any]) -> None:
-  """Sets values of a config.
-
-  Args:
-    config: is changed in place.
-    changes: values by dotted key, e.g. 'optimizer.schedule.peak_learning_rate'. An integer is
-      accepted as a float, a list as a tuple, and None where the key has no value by default.
-
-  Raises:
-    ArgumentError: a key is unknown, or a value has another type than its key.
-  """
-  model: Any = config.model
-  with_defaults = default(model.name)
-  known = _leaves(config)
-  for key, value in changes.items():
-    if key not in known:
-      raise ArgumentError(f'the config has no key {key!r}; the nearest is {_nearest(key, known)!r}')
-    declared = _leaves(with_defaults).get(key, known[key])
-    value = _converted(key, value, *declared)
-    with config.ignore_type():  # some config files have an integer where the default is a float
-      config.update_from_flattened_dict({key: value})
-
-
-def _leaves(config: ConfigDict, prefix: str = '') -> dict[str, tuple[type, Any]]:
-  """Returns the type and the value of every key, by dotted key."""
-  leaves = {}
-  for name, value in config.items():
-    if isinstance(value, ConfigDict):
-      leaves |= _leaves(value, f'{prefix}{name}.')
-    else:
-      leaves[f'{prefix}{name}'] = (config.get_type(name), value)
-  return leaves
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-  last = key.split('.')[-1]
-  same_name = [name for name in known if name.split('.')[-1] == last]
-  return difflib.get_close_matches(key, same_name or known, n=1, cutoff=0.0)[0]
-
-
-def _converted(key: str, value: Any, wanted: type, usual: Any) -> Any:
-  """Returns `value` in the type that its key must have; raises ArgumentError if it cannot be."""
-  if wanted in (object, type(None)) or (value is None and usual is None):
-    return value
-  if type(value) is wanted and wanted is not tuple:
-    return value
-  if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-    return float(value)
-  if wanted is tuple and isinstance(value, list | tuple):
-    return _with_tuples(value)
-  given = type(value).__name__
-  raise ArgumentError(f'{key}={value!r} has type {given}; it must be of type {wanted.__name__}')
-
-
-def _with_tuples(value: Any) -> Any:
-  return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import pytest
 
 from experiments.results import ROOT
 
-OPTIONAL = ('torch', 'libtpu')
+OPTIONAL = ('torch', 'libtpu', 'onnxruntime', 'jax2onnx')
 MODULES = [
   '.'.join(path.relative_to(ROOT).with_suffix('').parts)
   for path in sorted((ROOT / 'experiments').rglob('*.py'))

@@ -9,6 +9,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from scs_jax.errors import ArgumentError
+from scs_jax.explanation import explain
 from scs_jax.layers import linen, nnx
 from scs_jax.ops import (
   abs_max_pool,
@@ -21,7 +23,7 @@ from scs_jax.ops import (
 if TYPE_CHECKING:
   import flax.nnx
 
-  from scs_jax import data, models, train
+  from scs_jax import data, export, models, pretrained, summary, train
 
 __version__ = '0.2.0.dev0'
 
@@ -29,44 +31,60 @@ __all__ = [
   'abs_max_pool',
   'b_cos',
   'data',
+  'explain',
+  'export',
   'linen',
   'load',
   'models',
   'nnx',
+  'pretrained',
   'sharpened_cosine_attention',
   'sharpened_cosine_similarity',
   'soft_cosine_similarity',
+  'summary',
   'train',
 ]
 
 
-def load(workdir: str | os.PathLike, step: int | None = None) -> 'flax.nnx.Module':
-  """Returns the trained network of a workdir, in evaluation mode.
+def load(source: str | os.PathLike, step: int | None = None) -> 'flax.nnx.Module':
+  """Returns a trained network, in evaluation mode.
 
-  The workdir says by itself what it holds: neither the data set nor a config file is needed.
+  Neither its data set nor a config file is needed.
 
   Args:
-    workdir: where a run trained, a folder or `gs://`.
-    step: of the checkpoint; None means the newest good one.
+    source: one of
+      - the workdir of a run: a folder or `gs://`;
+      - the name of a network that comes with the package, see `scs_jax.pretrained.names()`;
+      - a file that `scs_jax.export.to_safetensors` wrote.
+    step: of the checkpoint of a workdir; None means the newest good one.
 
   Returns:
     The network. It maps images `[batch, height, width, channels]`, float32 from 0 to 1, to logits
     `[batch, num_classes]`.
 
   Raises:
-    scs_jax.errors.ArgumentError: the workdir holds no run, or no checkpoint.
+    scs_jax.errors.ArgumentError: there is no such name, file, run or checkpoint; the message
+      suggests the nearest name.
+    scs_jax.errors.UserError: the file of a name is damaged.
     scs_jax.workdir.CheckpointError: the checkpoint is damaged or absent, or none is intact.
 
   Example:
     >>> import scs_jax
+    >>> model = scs_jax.load('mnist_1382')
     >>> model = scs_jax.load('/tmp/quickstart')  # doctest: +SKIP
     >>> logits = model(images)  # doctest: +SKIP
   """
-  return importlib.import_module('scs_jax.train').load(workdir, step)
+  text, pretrained = os.fspath(source), importlib.import_module('scs_jax.pretrained')
+  kind = pretrained.kind_of(text)
+  if kind == 'workdir':
+    return importlib.import_module('scs_jax.train').load(source, step)
+  if step is not None:
+    raise ArgumentError(f'step={step} is for the checkpoints of a workdir, and {text!r} has none')
+  return pretrained.load(text) if kind == 'name' else pretrained.weights.load(text)
 
 
 def __getattr__(name: str) -> Any:
   """Imports the rooms for training when they are first used."""
-  if name in ('data', 'models', 'train'):
+  if name in ('data', 'export', 'models', 'pretrained', 'summary', 'train'):
     return importlib.import_module(f'scs_jax.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -29,8 +29,25 @@ def check_known(what: str, name: object, known: Iterable[str]) -> None:
     known: the names there are.
   """
   known = list(known)
-  if name in known:
-    return
-  near = difflib.get_close_matches(str(name), known, n=1)
-  hint = f'did you mean {near[0]!r}? ' if near else ''
-  raise ArgumentError(f'unknown {what} {name!r}; {hint}known: {", ".join(map(str, known))}')
+  if name not in known:
+    names = ', '.join(map(str, known)) or 'none'
+    hint = did_you_mean(name, known) or ';'
+    raise ArgumentError(f'unknown {what} {name!r}{hint} known: {names}')
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+  """Returns "; did you mean 'NAME'?" for the nearest of the known names, or '' if none is near."""
+  near = nearest(name, known)
+  return f'; did you mean {near!r}?' if near else ''
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+  """Returns the known name that is most like `name`, or '' if none is.
+
+  Of a dotted name, such as 'optimizer.momentum', the last part alone may be meant.
+  """
+  known, word = list(known), str(name)
+  last = {each.rpartition('.')[2]: each for each in reversed(known)}
+  near = difflib.get_close_matches(word, [*known, *last], n=1)
+  near = near or difflib.get_close_matches(word.rpartition('.')[2], last, n=1)
+  return last.get(near[0], near[0]) if near else ''

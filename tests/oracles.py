@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 EPSILON = 1e-6
 
 
-def cosine(x, kernel, q=0.0, kernel_q=None, **window):
-  """Returns c = (s·k) / ((|s| + q)(|k| + kernel_q)) of every patch and kernel; 0 if undefined."""
+def cosine(x, kernel, q=0.0, kernel_q=None, *, center=False, **window):
+  """Returns c = (s·k) / ((|s| + q)(|k| + kernel_q)) of every patch and kernel; 0 if undefined.
+
+  With `center`, patches and kernels lose their means, and outside of an image is its mean.
+  """
   q, kernel_q = _per_kernel(q, kernel_q, kernel)
+  if center:
+    x = _without_mean(x, window.get('feature_group_count', 1))
 
   def compare(s, k, o):
+    if center:
+      s, k = s - s.mean(), k - k.mean()
+      s, k = (v * (np.abs(v).max() > 1e-13) for v in (s, k))  # rounding of a flat patch
     return _ratio(np.sum(s * k), np.sqrt(np.sum(s * s)), np.sqrt(np.sum(k * k)), q[o], kernel_q[o])
 
   return _slide(compare, x, kernel, **window)
@@ -52,6 +60,33 @@ def soft_condition(x, kernel, mixing, q=0.0, kernel_q=None, **window):
     return magnify(s.ravel(), q[o]) + magnify(k.ravel(), kernel_q[o])
 
   return _slide(compare, x, kernel, **window)
+
+
+def centered_condition(x, kernel, q=0.0, kernel_q=None, **window):
+  """Returns the factor by which a centred c magnifies rounding errors of images and kernels.
+
+  They are relative to the largest value of the image and to the norm of the kernel before it is
+  centred, while c is relative to the deviations from the mean.
+  """
+  q, kernel_q = _per_kernel(q, kernel_q, kernel)
+  largest = np.abs(np.asarray(x, np.float64)).max(initial=0.0)
+  x = _without_mean(x, window.get('feature_group_count', 1))
+
+  def magnify(size, v, added):
+    length = np.linalg.norm(v - v.mean()) + added
+    return size / length if length > 1e-13 else 0.0
+
+  def compare(s, k, o):
+    return magnify(2 * largest * s.size**0.5, s, q[o]) + magnify(np.linalg.norm(k), k, kernel_q[o])
+
+  return _slide(compare, x, kernel, **window)
+
+
+def _without_mean(x, groups):
+  x = np.asarray(x, np.float64)
+  grouped = x.reshape(*x.shape[:-1], groups, -1)
+  axes = (*range(1, x.ndim - 1), -1)
+  return (grouped - grouped.mean(axes, keepdims=True)).reshape(x.shape)
 
 
 def equation(c, p):
@@ -210,6 +245,7 @@ def similarity_cases(draw):
     'kernel_dilation': case.dilation,
     'feature_group_count': case.groups,
   }
+  case.center = math.prod(kernel.shape[:-1]) > 1 and draw(st.booleans())
   return case
 
 

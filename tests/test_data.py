@@ -84,12 +84,14 @@ def test_own_function(folder, name):
   [
     ('absent:load', r"finds no module 'absent'\. Run from the folder that contains it"),
     ('absent.images:load', r"finds no module 'absent'\."),
-    ('my_images.more:load', r"finds no module 'my_images\.more'\."),
-    (':load', r"is not MODULE:FUNCTION, because '' is not .* write 'my_module:load'"),
-    ('my-images:load', r"is not MODULE:FUNCTION, because 'my-images' is not"),
-    ('folder/my_images:load', r"is not MODULE:FUNCTION, because 'folder/my_images' is not"),
-    ('my_images:lod', r"my_images\.py'> has no function 'lod'\. Define it as: def lod\(split: str"),
-    ('my_images:answer', r"my_images\.py'> has no function 'answer'\."),
+    ('my_images.more:load', r"finds no module 'my_images\.more'; did you mean 'my_images'\?"),
+    (':load', r"is not MODULE:NAME, because '' is not .* write 'my_module:load'"),
+    ('my-images:load', r"is not MODULE:NAME, because 'my-images' is not"),
+    ('folder/my_images:load', r"is not MODULE:NAME, because 'folder/my_images' is not"),
+    ('my_images:lod', r"my_images\.py'> has no function 'lod'; did you mean 'load'\?"),
+    ('my_images:lod', r'Define it as: def lod\(split: str'),
+    ('my_imges:load', "finds no module 'my_imges'; did you mean 'my_images'"),
+    ('my_images:answer', 'must name a function of the split that returns .*, got 42'),
     ('my_images:arrays', r"for split='train' it returned tuple\. Return Examples\(images, "),
   ],
 )
@@ -97,6 +99,21 @@ def test_mistakes_in_own_function(folder, name, message):
   (folder / 'my_images.py').write_text(MODULE)
   with pytest.raises(ArgumentError, match=rf"(?s)data\.name='{name}' .*{message}"):
     data.load(name, 'train')
+
+
+def test_examples_given_in_python_cannot_be_loaded_again():
+  with pytest.raises(
+    ArgumentError, match=r"'examples' stands for arrays .*Experiment\(config, train"
+  ):
+    data.load('examples', 'train')
+
+
+@pytest.mark.parametrize('name', ['mnist5k', 'my_images:load', 'cifar10'])
+def test_channels_are_for_folders(name):
+  with pytest.raises(
+    ArgumentError, match=rf"data\.channels=1 is for .*'{name}'.*data.channels=None"
+  ):
+    data.load(name, 'train', channels=1)
 
 
 def test_own_function_is_not_streamed(folder):

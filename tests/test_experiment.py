@@ -1,18 +1,22 @@
 """An experiment: a config, built."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+from PIL import Image
 from test_models import OWN
 from test_train import assert_equal, small_config
 
 import scs_jax
 from scs_jax import data, train
-from scs_jax.train import Experiment, sharding
-from scs_jax.train.config import default, from_dict, get_config, to_json
+from scs_jax.errors import ArgumentError
+from scs_jax.train import Experiment, config_file, sharding
+from scs_jax.train.config import default, from_dict, to_json
 
 SIZES = {'input_shape': (8, 8, 3), 'num_classes': 4}
 
@@ -81,9 +85,103 @@ def test_given_examples_take_the_place_of_the_configs():
   examples = data.Examples(images, np.arange(32, dtype=np.int32) % 4, num_classes=4)
   config = default('resnet')
   config.data.name = 'a data set that is nowhere'
-  experiment = Experiment(config, train_set=examples, eval_set=examples)
+  experiment = Experiment(config, train=examples, test=examples)
   assert experiment.sizes == SIZES
   assert experiment.total_steps == round(30 * 32 / 128)
+  assert experiment.config.data.name == 'examples'  # a later run must not take others for them
+  assert config.data.name == 'a data set that is nowhere'
+
+
+def headed():
+  """Returns a config whose network is a linear head."""
+  config = default()
+  config.model.stack = ({'kind': 'head'},)
+  return config
+
+
+def grey(count, num_classes=None, names=None, size=8):
+  labels = np.arange(count) % (num_classes or 3)
+  images = np.full((count, size, size, 1), 70, np.uint8)
+  return data.Examples(images, labels, num_classes, names)
+
+
+def test_a_test_set_may_have_no_example_of_the_last_class():
+  experiment = Experiment(headed(), train=grey(9, names=['a', 'b', 'c']), test=grey(2))
+  assert experiment.sizes['num_classes'] == 3
+  assert experiment.class_names == experiment.eval_set.class_names == ('a', 'b', 'c')
+  experiment.train_batches()
+
+
+@pytest.mark.parametrize(
+  ('train_set', 'test_set', 'message'),
+  [
+    (grey(9), grey(9, size=9), r'training has images of shape \(8, 8, 1\), evaluation \(9, 9, 1\)'),
+    (
+      grey(9),
+      grey(9, 4),
+      r'training has the number of classes 3, evaluation 4\. Make them the same',
+    ),
+    (
+      grey(9, names=['a', 'b', 'c']),
+      grey(9, names=['a', 'b', 'd']),
+      r"training has the classes \('a', 'b', 'c'\), evaluation \('a', 'b', 'd'\)",
+    ),
+    (
+      grey(9, 1),
+      grey(9, 1),
+      r"has one class only, .* add a class, or set objective='reconstruction",
+    ),
+  ],
+)
+def test_training_and_evaluation_must_have_the_same_images_and_classes(
+  train_set, test_set, message
+):
+  with pytest.raises(ArgumentError, match=message):
+    Experiment(headed(), train=train_set, test=test_set).train_batches()
+
+
+def test_names_of_classes_in_the_config_are_kept_or_refused():
+  config = headed()
+  config.data.class_names = ('x', 'y', 'z')
+  experiment = Experiment(config, train=grey(9, names=['a', 'b', 'c']), test=grey(9))
+  assert experiment.class_names == ('x', 'y', 'z')
+  config.data.class_names = ('x', 'y')
+  with pytest.raises(ArgumentError, match=r'class_names must be 3 different strings'):
+    Experiment(config, train=grey(9), test=grey(9))
+  with pytest.raises(ArgumentError, match=r'class_names must be 10 different strings'):
+    Experiment(config).sizes  # noqa: B018  # the data set is loaded by this
+
+
+def test_ones_own_pictures_train_and_their_classes_are_named(
+  tmp_path, monkeypatch, capsys, quick_compilation
+):
+  for split, count in (('train', 32), ('test', 8)):
+    for value, name in ((40, 'dark'), (220, 'li$ght')):
+      folder = tmp_path / 'pictures' / split / name
+      folder.mkdir(parents=True)
+      for i in range(count):
+        size, form = (12 + i, 15), ('png', 'jpg', 'gif', 'bmp', 'tif', 'webp', 'ppm', 'jp2')[i % 8]
+        Image.new('RGB', size, (value, value, i)).save(folder / f'{i}.{form}')
+  config = small_config(total_epochs=2)
+  config.data.update(name=f'folder:{tmp_path}/pictures', train_split='train', eval_split='test')
+  config.data.resolution = 12
+  with monkeypatch.context() as patch:
+    patch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    values = train.run(Experiment(config), tmp_path / 'run')
+  assert np.isfinite(values['val/loss'])
+  lines = capsys.readouterr().out.splitlines()
+  assert f'folder:{tmp_path}/pictures (2 classes: dark, li$ght): ' in lines[0]
+  assert not any('no pictures' in line for line in lines)
+  assert {path.name for path in (tmp_path / 'run' / 'pictures').iterdir()} == {
+    'kernels.png',
+    'feature_maps.png',
+  }
+  written = json.loads((tmp_path / 'run' / 'config.json').read_text())
+  assert written['data']['class_names'] == ['dark', 'li$ght']
+  shutil.rmtree(tmp_path / 'pictures')
+  model = scs_jax.load(tmp_path / 'run')
+  assert model.class_names == ('dark', 'li$ght')
+  assert nnx.jit(model)(jnp.ones((1, 12, 12, 3))).shape == (1, 2)
 
 
 def test_an_evaluation_loads_no_training_images():
@@ -126,7 +224,7 @@ def test_a_workdir_says_by_itself_what_it_holds(tmp_path, monkeypatch):
 def test_a_workdir_of_0_1_0_loads_and_resumes(quick_compilation, version_0_1_0, capsys):
   assert not (version_0_1_0 / 'model.json').exists()
   model = scs_jax.load(version_0_1_0)
-  experiment = Experiment(get_config(f'{version_0_1_0}/config.json'))
+  experiment = Experiment(config_file.load(f'{version_0_1_0}/config.json'))
   evaluated = train.evaluate(experiment, version_0_1_0)
   values = train.run(experiment, version_0_1_0)
   assert evaluated == {'step': experiment.total_steps, **values}

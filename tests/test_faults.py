@@ -268,7 +268,6 @@ def test_two_processes_equal_one(tmp_path):
   """Two processes with two devices each, and one with four: the same losses, one set of files."""
   here = os.path.dirname(__file__)
   environment = {**os.environ, 'PYTHONPATH': f'{here}:{os.path.dirname(here)}'}
-  environment.pop('XLA_FLAGS', None)
   start = lambda *words: subprocess.Popen(
     [sys.executable, '-c', PROGRAM, *map(str, words)],
     env=environment,

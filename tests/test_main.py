@@ -53,7 +53,7 @@ def test_trains_goes_on_and_evaluates(tmp_path):
 @pytest.mark.parametrize(
   ('arguments', 'expected'),
   [
-    (['--config.batch_sise=3'], 'Did you mean "batch_size" instead of "batch_sise"?'),
+    (['--config.batch_sise=3'], "the config has no key 'batch_sise'; the nearest is 'batch_size'"),
     (['--config.data.name=minst'], 'minst'),
     (['--config.model.name=scsnet'], "unknown model 'scsnet'; did you mean 'scs_net'?"),
     (['--mode=eval'], 'holds no run: train first'),

@@ -513,7 +513,7 @@ def test_a_module_of_ones_own_is_built_by_name(own_module):
 @pytest.mark.parametrize(
   ('name', 'arguments', 'message'),
   [
-    ('no_such_module:MyNet', {}, "module 'no_such_module' was not found"),
+    ('no_such_module:MyNet', {}, "Python finds no module 'no_such_module'"),
     ('my_module_of_models:MyNett', {}, "'MyNett'; did you mean 'MyNet'"),
     ('my_module_of_models:number', {}, 'must name an nnx.Module, got 3'),
     ('my_module_of_models:Lacking', {}, 'it lacks num_classes'),

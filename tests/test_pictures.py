@@ -29,3 +29,11 @@ def test_feature_maps_are_signed(tmp_path):
   pixels = np.asarray(Image.open(path).convert('RGB')).reshape(-1, 3).astype(int)
   assert (pixels[:, 0] - pixels[:, 2]).max() > 60
   assert (pixels[:, 2] - pixels[:, 0]).max() > 60
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4, 7])
+def test_an_image_of_any_number_of_channels_is_shown_under_its_name(tmp_path, channels):
+  image, path = np.full((4, 4, channels), 0.5), epath.Path(tmp_path / 'maps.png')
+  pictures.draw_feature_maps(image, np.zeros((4, 4, 1)), path, 'a $name$ that is {long')
+  pixels = np.asarray(Image.open(path).convert('RGB')).reshape(-1, 3).astype(int)
+  assert (np.abs(pixels - 127).max(-1) <= 1).sum() > 1000  # the image, grey

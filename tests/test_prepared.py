@@ -1,16 +1,19 @@
 """Data sets that TFDS has prepared, and splits in its syntax."""
 
+import gc
 import json
 import pathlib
 import sys
+import weakref
 
+import kinds
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from tiny import CLASSES, SHAPE, brightness, features, pictures, prepare
+from tiny import CLASSES, SHAPE, brightness, encoded, features, pictures, prepare
 
 from scs_jax import data
-from scs_jax.data import prepared
+from scs_jax.data import images, prepared
 
 
 @pytest.fixture
@@ -165,8 +168,77 @@ def test_images_of_different_sizes(tmp_path):
   assert data.load('tiny', 'test', **where).images.shape == (2, *SHAPE)
 
 
-def test_label_outside_the_classes(tmp_path):
+@pytest.mark.parametrize('resolution', [None, 4])
+def test_label_outside_the_classes(tmp_path, resolution):
   prepare(tmp_path, features(), {'test': [*pictures(2), (np.zeros(SHAPE, np.uint8), -1)]})
-  with pytest.raises(ValueError, match=r'num_classes=3.*labels\[2\]=-1.*choose a split') as info:
-    data.load('tiny', 'test', data_dir=str(tmp_path), cache_dir=str(tmp_path))
+  with pytest.raises(
+    ValueError, match=r'num_classes=3, but 1 of 3 .*labels\[2\]=-1.*choose a split'
+  ) as info:
+    data.load(
+      'tiny', 'test', data_dir=str(tmp_path), cache_dir=str(tmp_path), resolution=resolution
+    )
   assert info.value.__notes__ == ["This is split='test' of the data set name='tiny'."]
+
+
+# What the records hold.
+
+
+def test_every_kind_of_picture_has_the_same_pixels_whatever_is_installed(tmp_path, monkeypatch):
+  """TFDS, which takes OpenCV if it finds it, decodes nothing."""
+  monkeypatch.setattr(tfds.features.Image, 'decode_example_np', None)
+  where = encoded(tmp_path, [(picture, 0) for picture, *_ in kinds.DECODED.values()])
+  loaded = data.load('tiny', 'train', **where).images
+  for image, (picture, *_) in zip(loaded, kinds.DECODED.values(), strict=True):
+    np.testing.assert_array_equal(image, images.decode(picture, 3))
+  (streamed,) = data.evaluation_batches(
+    data.load('tiny', 'train', **where, resolution=32), len(loaded)
+  )
+  for image, (kind, (_, *colours)) in zip(streamed['image'], kinds.DECODED.items(), strict=True):
+    found = image[[0, -1], [0, -1]].astype(int)
+    np.testing.assert_allclose(found, colours, atol=4, err_msg=kind)
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+def test_images_of_1_to_4_channels(tmp_path, channels):
+  where = encoded(tmp_path, [(kinds.DECODED['png rgba'][0], 0)] * 4, channels)
+  memory = data.load('tiny', 'train', **where)
+  assert memory.image_shape == (32, 48, channels)
+  streamed = data.load('tiny', 'train', **where, resolution=8)
+  batch = next(data.train_batches(streamed, 4, seed=0))
+  assert batch['image'].shape == (4, *streamed.image_shape) == (4, 8, 8, channels)
+
+
+@pytest.mark.parametrize('resolution', [None, 8])
+def test_images_without_a_number_of_channels_are_refused(tmp_path, resolution):
+  where = encoded(tmp_path, [(kinds.DECODED['gif'][0], 0)], channels=None)
+  with pytest.raises(ValueError, match=r"'tiny' has images of shape \(None, None, None\)\. Choose"):
+    data.load('tiny', 'train', **where, resolution=resolution)
+
+
+def test_names_of_classes(tmp_path):
+  label = tfds.features.ClassLabel(names=['cat', 'dog', 'emu'])
+  prepare(tmp_path, features(label=label), {'train': pictures(3)})
+  where = {'data_dir': str(tmp_path), 'cache_dir': str(tmp_path)}
+  for resolution in (None, 4):
+    loaded = data.load('tiny', 'train', **where, resolution=resolution)
+    assert loaded.class_names == ('cat', 'dog', 'emu')
+
+
+def test_names_that_only_count_are_none(tiny):
+  assert data.load('tiny', 'train', **tiny).class_names is None
+
+
+def test_slices_share_their_images(tiny):
+  parts = [data.load('tiny', s, **tiny) for s in ('train[:90%]', 'train[90%:]', 'train', 'test')]
+  assert [id(part.images.base) == id(parts[0].images.base) for part in parts] == [1, 1, 1, 0]
+  assert not parts[0].images.flags.writeable  # else a change would be seen by all
+  twice = data.load('mnist5k', 'train[:50%]'), data.load('mnist5k', 'train[50%:]')
+  assert twice[0].images.base is twice[1].images.base
+
+
+def test_images_are_freed_with_their_last_slice(tiny):
+  part = data.load('tiny', 'train[:50%]', **tiny)
+  alive = weakref.ref(part.images.base)
+  del part
+  gc.collect()
+  assert alive() is None

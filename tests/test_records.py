@@ -9,7 +9,7 @@ from test_train import small_config
 from tiny import features, prepare
 
 from scs_jax import train
-from scs_jax.data import Examples, batches, records
+from scs_jax.data import Examples, batches, crops, records
 
 SIZES = [(40, 30), (25, 60), (33, 33), (300, 200), (24, 24), (50, 41)]
 COUNT = 26
@@ -119,7 +119,7 @@ def test_memory_and_stream_have_the_same_order(folder):
 def test_random_boxes_are_inside_and_vary():
   rng, boxes = np.random.default_rng(0), set()
   for width, height in SIZES * 30:
-    left, top, right, bottom = box = records.random_box(rng, (width, height))
+    left, top, right, bottom = box = crops.random_box(rng, (width, height))
     assert 0 <= left < right <= width + 1e-6
     assert 0 <= top < bottom <= height + 1e-6
     boxes.add(box)

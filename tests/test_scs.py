@@ -36,6 +36,7 @@ def check_against_loop(case, method):
       v if v is None else np.asarray(v, dtype).astype('float64')
       for v in (case.p, case.q, case.kernel_q)
     )
+    case.arguments = {**case.arguments, 'center': case.center}
     similarity = functools.partial(scs, method=method, precision='highest', **case.arguments)
     if isinstance(case.p, int | float):  # A static p is not traced.
       y = jax.jit(lambda x, k: similarity(x, k, case.p, case.q, kernel_q=case.kernel_q))(x, kernel)
@@ -49,6 +50,11 @@ def check_against_loop(case, method):
     # With n products, the dot product and each norm err by at most n/2 eps (n roundings of half an
     # eps). The 8 covers everything else.
     c_error = np.finfo(dtype).eps * (kernel.size // kernel.shape[-1] + 8)
+    if case.center:  # Centred values are rounded to the dtype in which they are multiplied.
+      del case.arguments['center']
+      condition = oracles.centered_condition(x, kernel, q, kernel_q, **case.arguments)
+      narrow = max(float(jnp.finfo(a.dtype).eps) for a in (x, kernel))
+      c_error = c_error + (c_error + narrow) * condition
     oracles.assert_sharpened(np.asarray(y), c, p, np.where(c == 0, 0, c_error), dtype)
 
 
@@ -624,3 +630,72 @@ def test_low_precision_is_finite_at_zero_patches_and_kernels(p):
   curvature = jax.jvp(gradients, (x, kernel, p), (x, kernel, p))[1]
   for value in (*gradients(x, kernel, p), *curvature):
     assert jnp.isfinite(value).all()
+
+
+# Centred patches and kernels.
+
+CENTERED = {
+  'dense': ((2, 6, 5, 3), (3, 3, 3, 4), {}),
+  'grouped': ((2, 6, 5, 4), (3, 2, 2, 4), {'feature_group_count': 2, 'strides': 2}),
+  'depthwise': ((2, 7, 4), (3, 1, 4), {'feature_group_count': 4, 'kernel_dilation': 2}),
+  'pointwise': ((2, 3, 4), (1, 4, 2), {}),
+}
+
+
+def test_centred_by_hand():
+  # Deviations of the patch: -1, 0, 1; of the kernels: -1, 2, -1 and -1, 0, 1.
+  assert compare([7, 8, 9], [4, 7, 4], center=True) == pytest.approx(0, abs=1e-6)
+  assert compare([7, 8, 9], [1, 2, 3], center=True) == pytest.approx(1)
+  assert compare([7, 8, 9], [3, 2, 1], 2, center=True) == pytest.approx(-1)
+  assert compare([7, 8, 9], [1, 2, 4], center=True) == pytest.approx(3 / 28**0.5 * 3**0.5)
+  assert compare([7, 8, 9], [1, 2, 3], q=1, center=True) == pytest.approx(2 / (1 + 2**0.5) ** 2)
+
+
+@pytest.mark.parametrize('name', CENTERED)
+@pytest.mark.parametrize('method', ['auto', 'patches'])
+def test_an_offset_changes_nothing_when_centred(name, method):
+  shape, kernel_shape, arguments = CENTERED[name]
+  x, kernel = normal(1, *shape), normal(2, *kernel_shape)
+  f = jax.jit(functools.partial(scs, p=2.0, center=True, method=method, **arguments))
+  expected = f(x, kernel)
+  assert float(jnp.abs(expected).max()) > 0.3
+  # float32 keeps the deviations from an offset of 1e4 to about 1e-3, half of its last digit.
+  for offset, bound in ((1.0, 2e-6), (1e4, 5e-3)):
+    np.testing.assert_allclose(f(x + offset, kernel), expected, atol=bound)
+    np.testing.assert_allclose(f(x, kernel + 10), expected, atol=2e-5)
+  with jax.enable_x64(True):  # What float32 stores is compared without a further loss.
+    exact = oracles.cosine(x + np.float32(1e4), kernel, center=True, **arguments)
+  np.testing.assert_allclose(f(x + 1e4, kernel), np.sign(exact) * exact**2, atol=2e-5)
+
+
+@pytest.mark.parametrize('power', [-20, 10])
+def test_a_power_of_two_changes_no_bit_without_q(power):
+  for name, (shape, kernel_shape, arguments) in CENTERED.items():
+    x, kernel = normal(1, *shape), normal(2, *kernel_shape)
+    for center in (False, True):
+      f = jax.jit(functools.partial(scs, center=center, **arguments))
+      y = f(x, kernel, jnp.full(kernel_shape[-1], 1.7))
+      same = f(x * 2.0**power, kernel, jnp.full(kernel_shape[-1], 1.7))
+      np.testing.assert_array_equal(y, same, err_msg=name)
+
+
+@pytest.mark.parametrize('value', [0.0, 0.3, -7e4, 1e30, 1e-30])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_flat_patches_give_zero_when_centred(value, dtype):
+  x = jnp.full((1, 6, 6, 3), value, dtype)
+  kernel = normal(2, 3, 3, 3, 4).astype(dtype)
+  f = lambda x, kernel: scs(x, kernel, 0.7, center=True)
+  np.testing.assert_array_equal(jax.jit(f)(x, kernel), 0)
+  gradients = jax.jit(jax.grad(lambda *a: f(*a).astype('float32').sum(), (0, 1)))(x, kernel)
+  assert all(bool(jnp.isfinite(g).all()) for g in gradients)
+
+
+@pytest.mark.parametrize('name', ['dense', 'depthwise'])
+def test_derivatives_when_centred(name):
+  shape, kernel_shape, arguments = DERIVATIVES[name]
+  check_derivatives('auto', shape, kernel_shape, center=True, **arguments)
+
+
+def test_center_needs_two_values_in_a_patch():
+  with pytest.raises(ValueError, match=r'center=True needs at least two values in a patch'):
+    scs(jnp.ones((1, 4, 3)), jnp.ones((1, 1, 3)), feature_group_count=3, center=True)

@@ -1,5 +1,7 @@
 """The data set `tiny`, prepared as `tfds build` would, without TensorFlow."""
 
+import io
+
 import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
@@ -23,7 +25,10 @@ def features(**changes) -> dict:
 
 
 def prepare(data_dir, kinds: dict, splits: dict, file_format: str = 'array_record') -> None:
-  """Writes the data set `tiny` as `tfds build` would, without TensorFlow."""
+  """Writes the data set `tiny` as `tfds build` would, without TensorFlow.
+
+  An image is an array, or the bytes of an encoded picture.
+  """
 
   class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version('1.0.0')
@@ -38,12 +43,21 @@ def prepare(data_dir, kinds: dict, splits: dict, file_format: str = 'array_recor
 
     def _generate_examples(self, rows):
       for i, (image, label) in enumerate(rows):
-        # From a PIL image, because TFDS encodes arrays by TensorFlow.
-        pil = PIL.Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-        row = {'image': pil, 'label': label}
+        if isinstance(image, bytes):
+          image = io.BytesIO(image)
+        else:  # a PIL image, because TFDS encodes arrays by TensorFlow
+          image = PIL.Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        row = {'image': image, 'label': label}
         yield i, {key: row[key] for key in kinds}
 
   Tiny(data_dir=data_dir, file_format=file_format).download_and_prepare()
+
+
+def encoded(folder, rows, channels=3) -> dict[str, str]:
+  """Prepares encoded pictures and labels; returns the arguments of `load` that find them."""
+  image = tfds.features.Image(shape=(None, None, channels))
+  prepare(folder / 'prepared', features(image=image), {'train': rows})
+  return {'data_dir': str(folder / 'prepared'), 'cache_dir': str(folder / 'cache')}
 
 
 def brightness(examples: Examples) -> list[int]:

@@ -68,7 +68,7 @@ def imagenet(variant: str, chips: int) -> Experiment:
   # All images are one zero in memory.
   images = np.broadcast_to(np.uint8(0), (IMAGES, size, size, 3))
   examples = Examples(images, np.zeros(IMAGES, np.int32), CLASSES)
-  return Experiment(config, train_set=examples, eval_set=examples)
+  return Experiment(config, train=examples, test=examples)
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:

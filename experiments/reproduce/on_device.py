@@ -18,6 +18,7 @@ from experiments.results import Trial, result
 from scs_jax.data import augment, batches
 from scs_jax.train import Experiment, State, sharding, steps
 from scs_jax.train import config as configuration
+from scs_jax.train.keys import MAY_CHANGE
 from scs_jax.workdir import Checkpoints, MetricLog, claim, folder
 
 
@@ -31,7 +32,7 @@ def run(trial: Trial, workdir: pathlib.Path) -> dict[str, Any]:
   defaults = configuration.to_json(configuration.default(experiment.config.model.name))
   given = configuration.to_json(experiment.config)
   with (
-    claim(home, given, configuration.MAY_CHANGE, defaults, sizes=experiment.sizes),
+    claim(home, given, MAY_CHANGE, defaults, sizes=experiment.sizes),
     Checkpoints(home / 'checkpoints') as checkpoints,
   ):
     if checkpoints.latest_step() is not None:

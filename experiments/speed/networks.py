@@ -60,7 +60,7 @@ def settings(
   config = configuration.default(model['name'])
   config.model.update(model)
   config.batch_size, config.objective = batch_size, objective
-  config.optimizer.schedule = ConfigDict({'name': 'constant', 'peak_learning_rate': 0.01})
+  config.optimizer.schedule.update(name='constant', peak_learning_rate=0.01)
   config.optimizer.momentum, config.optimizer.cycle_momentum_to = 0.9, None
   return config
 
@@ -78,7 +78,7 @@ def on_random_images(
   """Returns the experiment of `config` on one batch of random images of the shape `image`."""
   rows: Any = config.batch_size
   batch = examples(image, rows)
-  return kind(config, train_set=batch, eval_set=batch)
+  return kind(config, train=batch, test=batch)
 
 
 def batch_shapes(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:

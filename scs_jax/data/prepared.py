@@ -1,20 +1,23 @@
-"""Data sets that TFDS has prepared, and splits in the syntax of TFDS.
+"""Data sets that TFDS has prepared.
 
 A data set that fits in memory is decoded once and cached as arrays. Drawing batches from an array
 is orders of magnitude faster than decoding each image again in each epoch. TensorFlow is never
-imported: TFDS reads array_record files without it.
+imported: TFDS reads array_record files without it, and `images` decodes what they hold.
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from scs_jax.data import cache
+from scs_jax.data import cache, images, splits
+from scs_jax.data.bad_records import BadRecordError, BadRecords
 from scs_jax.data.examples import Examples
-from scs_jax.errors import ArgumentError, MissingPackageError
+from scs_jax.data.sharing import Whole, shared
+from scs_jax.data.tfds import import_tfds
+from scs_jax.errors import ArgumentError
 
 DECODE_CHUNK = 1000  # records per read; batched reads are three times faster than single ones
 
@@ -25,6 +28,7 @@ def load(
   *,
   data_dir: str | None = None,
   cache_dir: str | None = None,
+  skip_bad_records: int = 0,
   other_names: Iterable[str] = (),
 ) -> Examples:
   """Loads a split of a prepared data set into memory.
@@ -34,6 +38,7 @@ def load(
     split: a split in the syntax of TFDS.
     data_dir: as for `scs_jax.data.load`.
     cache_dir: as for `scs_jax.data.load`.
+    skip_bad_records: as for `scs_jax.data.load`.
     other_names: further names to suggest if `name` is unknown.
 
   Raises:
@@ -43,79 +48,24 @@ def load(
   prepared = builder(name, data_dir, other_names)
   info = prepared.info
 
-  def read(base: str) -> tuple[np.ndarray, np.ndarray]:
+  def read(base: str) -> Whole:
     identity = cache.identity(info, base)
     path = cache.folder(cache_dir) / cache.file_name(identity)
-    arrays = cache.read(path, info.splits[base].num_examples)
-    if arrays is None:
-      arrays = decode(name, data_source(name, prepared, base, data_dir))
-      cache.write(path, *arrays, identity)
-    return arrays
+
+    def decoded() -> Whole:
+      if arrays := cache.read(path, info.splits[base].num_examples):
+        return Whole(*arrays)
+      records = data_source(name, prepared, base, data_dir)
+      whole = decode(name, base, records, channels(name, prepared), skip_bad_records)
+      if not whole.bad:  # else another `skip_bad_records` must meet the bad records again
+        cache.write(path, whole.images, whole.labels, identity)
+      return whole
+
+    return shared((str(path), skip_bad_records), decoded)
 
   shard_lengths = {base: split_info.shard_lengths for base, split_info in info.splits.items()}
-  return cut(name, split, info.features['label'].num_classes, shard_lengths, read)
-
-
-def cut(
-  name: str,
-  split: str,
-  num_classes: int,
-  shard_lengths: Mapping[str, Sequence[int]],
-  read: Callable[[str], tuple[np.ndarray, np.ndarray]],
-) -> Examples:
-  """Returns a split in the syntax of TFDS, cut from the base splits of a data set.
-
-  Args:
-    name: of the data set, for error messages.
-    split: for example `'train[:90%]'`.
-    num_classes: the number of classes of the data set.
-    shard_lengths: the number of examples in each file of each base split.
-    read: returns all images and labels of a base split.
-
-  Raises:
-    ArgumentError: the split is unknown, misspelt or empty, or a label is outside the classes.
-  """
-  slices = _slices(name, split, shard_lengths)
-  whole = {base: read(base) for base in {base for base, _, _ in slices}}
-  parts = [(whole[base][0][start:stop], whole[base][1][start:stop]) for base, start, stop in slices]
-  images, labels = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-  try:
-    return Examples(images, labels, num_classes)
-  except ArgumentError as error:
-    error.add_note(f'This is split={split!r} of the data set name={name!r}.')
-    raise
-
-
-def _slices(
-  name: str, split: str, shard_lengths: Mapping[str, Sequence[int]]
-) -> list[tuple[str, int, int]]:
-  """Translates a split to slices `(base split, start, stop)`, none of them empty."""
-  sizes = {base: sum(lengths) for base, lengths in shard_lengths.items()}
-  if split in sizes:  # this common case does not need TFDS
-    slices = [(split, 0, sizes[split])]
-  else:
-    core = import_tfds().core
-    infos = {
-      base: core.SplitInfo(name=base, shard_lengths=list(lengths), num_bytes=0)
-      for base, lengths in shard_lengths.items()
-    }
-    try:
-      absolute = core.ReadInstruction.from_spec(split).to_absolute(infos)
-    except (ValueError, NotImplementedError) as error:
-      raise ArgumentError(
-        f'split={split!r} cannot be read from the data set {name!r}. Its splits and their sizes '
-        f"are {sizes}. Write for example 'train' or 'train[:90%]'. TFDS says: {error}"
-      ) from None
-    slices = [
-      (s.splitname, s.from_ or 0, sizes[s.splitname] if s.to is None else s.to) for s in absolute
-    ]
-  slices = [s for s in slices if s[1] < s[2]]
-  if not slices:
-    raise ArgumentError(
-      f'split={split!r} of the data set {name!r} is empty. Its splits and their sizes are {sizes}. '
-      'Choose a slice with at least one example'
-    )
-  return slices
+  label = info.features['label']
+  return splits.cut(name, split, label.num_classes, shard_lengths, read, class_names(prepared))
 
 
 def builder(name: str, data_dir: str | None, other_names: Iterable[str] = ()) -> Any:
@@ -138,6 +88,34 @@ def builder(name: str, data_dir: str | None, other_names: Iterable[str] = ()) ->
     )
   _check_features(name, found.info.features)
   return found
+
+
+def sizes(
+  name: str, *, data_dir: str | None, resolution: int | None, other_names: Iterable[str] = ()
+) -> dict[str, Any] | None:
+  """Returns `input_shape` and `num_classes` as TFDS declares them, whether prepared or not.
+
+  Args:
+    name: a name for TFDS.
+    data_dir: as for `scs_jax.data.load`.
+    resolution: as for `scs_jax.data.load`.
+    other_names: further names to suggest if `name` is unknown.
+
+  Returns:
+    None if the images have no declared size, and none is given by `resolution`.
+
+  Raises:
+    ArgumentError: the data set is unknown, or not for image classification.
+    MissingPackageError: TFDS is not installed.
+  """
+  found = _find(name, data_dir, other_names)
+  _check_features(name, found.info.features)
+  shape = tuple(found.info.features['image'].shape)
+  if resolution is not None:
+    shape = (resolution, resolution, channels(name, found))
+  if None in shape:
+    return None
+  return {'input_shape': shape, 'num_classes': found.info.features['label'].num_classes}
 
 
 def _how_to_prepare(name: str, data_dir: str | None) -> str:
@@ -183,23 +161,42 @@ def _check_features(name: str, features: Mapping[str, Any]) -> None:
     )
 
 
-def data_source(
-  name: str, builder: Any, split: str, data_dir: str | None, **options: Any
-) -> Sequence[Any]:
-  """Returns the records of a split, indexed by number.
+def channels(name: str, builder: Any) -> int:
+  """Returns the number of channels of the images.
+
+  Raises:
+    ArgumentError: the images have none, or another number than a picture has.
+  """
+  shape = builder.info.features['image'].shape
+  if len(shape) != 3 or shape[-1] not in images.MODES:
+    raise ArgumentError(
+      f'data.name={name!r} has images of shape {shape}. Choose a data set whose images are '
+      '(height, width, channels), with 1 to 4 channels'
+    )
+  return shape[-1]
+
+
+def class_names(builder: Any) -> tuple[str, ...] | None:
+  """Returns the names of the classes, or None if they are only numbered."""
+  names = tuple(builder.info.features['label'].names)
+  return None if names == tuple(map(str, range(len(names)))) else names
+
+
+def data_source(name: str, builder: Any, split: str, data_dir: str | None) -> Sequence[Any]:
+  """Returns the records of a split, indexed by number: `image` is encoded, `label` an integer.
 
   Args:
     name: of the data set, for error messages.
     builder: the TFDS builder of the data set.
     split: a split in the syntax of TFDS.
     data_dir: the folder of prepared data sets, for error messages.
-    **options: further arguments of the builder's `as_data_source`.
 
   Raises:
     ArgumentError: the data set is prepared in a format that needs TensorFlow.
   """
+  decoders = {'image': import_tfds().decode.SkipDecoding()}
   try:
-    return builder.as_data_source(split, **options)
+    return builder.as_data_source(split, decoders=decoders)
   except NotImplementedError as error:
     raise ArgumentError(
       f'data.name={name!r} in {builder.data_dir} is prepared as '
@@ -208,49 +205,65 @@ def data_source(
     ) from error
 
 
-def decode(name: str, records: Any) -> tuple[np.ndarray, np.ndarray]:
+def decode(name: str, split: str, records: Any, channels: int, skip_bad_records: int = 0) -> Whole:
   """Decodes all records of a split, in one thread.
 
   Decoding small images is mostly Python code, so two threads are slower than one.
 
   Args:
     name: of the data set, for messages.
+    split: the base split, for messages.
     records: the result of `data_source`, with at least one record.
-
-  Returns:
-    images `[n, height, width, channels]` uint8 and labels `[n]` int32.
+    channels: of the images.
+    skip_bad_records: as for `scs_jax.data.load`.
 
   Raises:
     ArgumentError: the images have different sizes.
+    BadRecordError: more records are bad than are allowed.
   """
-  images = np.empty((len(records), *records[0]['image'].shape), np.uint8)
-  labels = np.empty(len(records), np.int32)
+  bad = BadRecords(len(records), skip_bad_records)
+  pictures, labels, count = np.empty((0, 0, 0, 0), np.uint8), np.empty(len(records), np.int32), 0
   for start in range(0, len(records), DECODE_CHUNK):
     logging.log_every_n_seconds(
       logging.INFO, 'Decoding %s: %d of %d images', 5, name, start, len(records)
     )
     stop = min(start + DECODE_CHUNK, len(records))
-    for i, record in enumerate(records.__getitems__(range(start, stop)), start):
-      image = record['image']
-      if image.shape != images.shape[1:]:
+    for number, record in zip(range(start, stop), _chunk(records, start, stop), strict=True):
+      try:
+        if isinstance(record, Exception):
+          raise record
+        image = images.decode(record['image'], channels)
+      except Exception as error:  # the reader and the decoder raise many classes
+        bad.add(number, bad_record(name, split, number, error))
+        continue
+      if not count:
+        pictures = np.empty((len(records), *image.shape), np.uint8)
+      elif image.shape != pictures.shape[1:]:
         raise ArgumentError(
-          f'data.name={name!r} has images of different sizes, {images.shape[1:]} and '
+          f'data.name={name!r} has images of different sizes, {pictures.shape[1:]} and '
           f'{image.shape}, and does not fit in one array. Set data.resolution to stream it'
         )
-      images[i], labels[i] = image, record['label']
-  return images, labels
+      pictures[count], labels[count] = image, record['label']
+      count += 1
+  return Whole(pictures[:count], labels[:count], bad.numbers)
 
 
-def import_tfds() -> Any:
-  """Imports TFDS, which takes a second, when it is first needed.
+def _chunk(records: Any, start: int, stop: int) -> Sequence[Any]:
+  """Returns the records of a range; one that cannot be read is its error."""
 
-  Raises:
-    MissingPackageError: TFDS is not installed.
-  """
+  def single(number: int) -> Any:
+    try:
+      return records[number]
+    except Exception as error:
+      return error
+
   try:
-    import tensorflow_datasets
-  except ImportError as error:
-    raise MissingPackageError(
-      f"tensorflow_datasets cannot be imported ({error}); run: pip install 'scs-jax[train]'"
-    ) from error
-  return tensorflow_datasets
+    return records.__getitems__(range(start, stop))
+  except Exception:  # a file is damaged: which records?
+    return [single(number) for number in range(start, stop)]
+
+
+def bad_record(name: str, split: str, number: int, error: Exception) -> BadRecordError:
+  """Returns the error that names a record which cannot be read or decoded."""
+  what = f'record {number} of {name}, split {split!r}, cannot be decoded: {images.reason(error)}'
+  return BadRecordError(what, 'Its file is damaged: prepare the data set again')

@@ -34,6 +34,8 @@ class SharpenedCosineSimilarity(linen.Module):
     q_init: initial q, greater than 0, or an initializer that returns such values. A fixed q may
       be 0.
     kernel_q: added to the norm of the kernel; None means q.
+    center: whether the means of patch and kernel are subtracted: Pearson's correlation instead of
+      the cosine. The output then does not change with the brightness of the image.
     output: 'bounded', 'unit' (unit size for unrelated patches, for deep networks) or 'b_cos'
       (times the norm of the patch), see `scs_jax.layers.parameters.similarity`.
     share_kernels: whether every group uses the same small bank of kernels, with its p and q.
@@ -66,6 +68,7 @@ class SharpenedCosineSimilarity(linen.Module):
   q_mode: str = 'shared'
   q_init: float | parameters.Initializer = 1e-3
   kernel_q: float | None = None
+  center: bool = False
   output: str = 'bounded'
   share_kernels: bool = False
   scale_init: float | None = None
@@ -80,7 +83,9 @@ class SharpenedCosineSimilarity(linen.Module):
     """Returns `[*batch, *spatial', features]` for `x: [*batch, *spatial, in]`."""
     size = (self.kernel_size,) if isinstance(self.kernel_size, int) else tuple(self.kernel_size)
     groups, scale_init = self.feature_group_count, self.scale_init
-    shape = parameters.kernel_shape(size, x.shape[-1], self.features, groups, self.share_kernels)
+    shape = parameters.kernel_shape(
+      size, x.shape[-1], self.features, groups, self.share_kernels, self.center
+    )
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
     scale = None
     if scale_init is not None:
@@ -96,6 +101,7 @@ class SharpenedCosineSimilarity(linen.Module):
       feature_group_count=groups,
       dtype=self.dtype,
       kernel_q=self.kernel_q,
+      center=self.center,
       strides=self.strides,
       padding=self.padding,
       kernel_dilation=self.kernel_dilation,

@@ -59,6 +59,7 @@ class SharpenedCosineSimilarity(nnx.Module):
     q_mode: str = 'shared',
     q_init: float | parameters.Initializer = 1e-3,
     kernel_q: float | None = None,
+    center: bool = False,
     output: str = 'bounded',
     share_kernels: bool = False,
     scale_init: float | None = None,
@@ -86,6 +87,8 @@ class SharpenedCosineSimilarity(nnx.Module):
       q_init: initial q, greater than 0, or an initializer that returns such values. A fixed q may
         be 0.
       kernel_q: added to the norm of the kernel; None means q.
+      center: whether the means of patch and kernel are subtracted: Pearson's correlation instead of
+        the cosine. The output then does not change with the brightness of the image.
       output: 'bounded', 'unit' (unit size for unrelated patches, for deep networks) or 'b_cos'
         (times the norm of the patch), see `scs_jax.layers.parameters.similarity`.
       share_kernels: whether every group uses the same small bank of kernels, with its p and q.
@@ -102,7 +105,7 @@ class SharpenedCosineSimilarity(nnx.Module):
     """
     self.kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
     shape = parameters.kernel_shape(
-      self.kernel_size, in_features, out_features, feature_group_count, share_kernels
+      self.kernel_size, in_features, out_features, feature_group_count, share_kernels, center
     )
     parameters.check_initial('p', p_init, p_mode)
     parameters.check_initial('q', q_init, q_mode)
@@ -121,7 +124,8 @@ class SharpenedCosineSimilarity(nnx.Module):
     self.strides, self.padding, self.kernel_dilation = strides, padding, kernel_dilation
     self.feature_group_count, self.share_kernels = feature_group_count, share_kernels
     self.p_mode, self.p_init, self.q_mode, self.q_init = p_mode, p_init, q_mode, q_init
-    self.kernel_q, self.output, self.scale_init = kernel_q, output, scale_init
+    self.kernel_q, self.center = kernel_q, center
+    self.output, self.scale_init = output, scale_init
     self.dtype, self.param_dtype = dtype, param_dtype
     self.precision, self.method = precision, method
 
@@ -153,6 +157,7 @@ class SharpenedCosineSimilarity(nnx.Module):
         feature_group_count=self.feature_group_count,
         dtype=self.dtype,
         kernel_q=self.kernel_q,
+        center=self.center,
         strides=self.strides,
         padding=self.padding,
         kernel_dilation=self.kernel_dilation,

@@ -17,11 +17,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from scs_jax.errors import ArgumentError, check_known
 from scs_jax.ops import b_cos, sharpened_cosine_similarity
-from scs_jax.ops.arguments import as_floating, common_dtype, per_dimension
+from scs_jax.ops.arguments import as_floating, check_center, common_dtype, per_dimension
 
 OUTPUTS = ('bounded', 'unit', 'b_cos')
 MODES = ('per_kernel', 'shared', 'fixed')
@@ -58,7 +59,10 @@ def check_initial(name: str, init: float | Initializer, mode: str) -> None:
     if mode == 'fixed':
       raise ArgumentError(f"{name}_init must be a number when {name}_mode is 'fixed', got {init!r}")
     return
-  value = float(init)
+  try:
+    value = float(init)
+  except (TypeError, ValueError):
+    value = math.nan
   zero_is_fine = name == 'q' and mode == 'fixed' and value == 0
   if not (0 < value < math.inf or zero_is_fine):
     hint = ' (use a small one, e.g. 1e-3; only a fixed q may be 0)' if name == 'q' else ''
@@ -101,19 +105,26 @@ def kernel_shape(
   out_features: int,
   groups: int,
   share_kernels: bool,
+  center: bool,
 ) -> tuple[int, ...]:
   """Returns the shape of the learned kernels.
 
   Raises:
-    ArgumentError: if the groups do not divide the features, or if a size is not positive.
+    ArgumentError: if the groups do not divide the features, if a size is not positive, or if a
+      centred patch would have only one value.
   """
   kernel_size = per_dimension('kernel_size', kernel_size, len(kernel_size))
   for name, features in (('in_features', in_features), ('out_features', out_features)):
+    if not isinstance(features, int | np.integer):
+      raise ArgumentError(f'{name} must be a whole number, got {features!r}')
     if features < 1:
       raise ArgumentError(f'{name} must be at least 1, got {features}')
     if groups < 1 or features % groups:
       raise ArgumentError(f'feature_group_count {groups} does not divide {name} {features}')
-  return (*kernel_size, in_features // groups, out_features // (groups if share_kernels else 1))
+  shape = (*kernel_size, in_features // groups, out_features // (groups if share_kernels else 1))
+  if center:
+    check_center(shape)
+  return shape
 
 
 def similarity(
@@ -127,6 +138,7 @@ def similarity(
   share_kernels: bool,
   feature_group_count: int,
   dtype: DTypeLike | None,
+  center: bool,
   **arguments: Any,
 ) -> jax.Array:
   """Applies the op of a layer.
@@ -141,13 +153,15 @@ def similarity(
     output: one of `OUTPUTS`.
 
       - 'bounded': the similarity, within [-1, 1].
-      - 'unit': `n ** (p / 2)` times the similarity, where `n` is the number of values in a patch.
-        Two unrelated directions have a similarity of about `1 / sqrt(n)`, so this output is of unit
-        size for every `n` and `p`. Deep networks then keep their signal (`experiments/depth/`).
+      - 'unit': `n ** (p / 2)` times the similarity, where `n` is the number of values in a patch,
+        less one if it is centred. Two unrelated directions have a similarity of about
+        `1 / sqrt(n)`, so this output is of unit size for every `n` and `p`. Deep networks then keep
+        their signal (`experiments/depth/`).
       - 'b_cos': the similarity times the norm of the patch, see `scs_jax.b_cos`.
     share_kernels: whether every group uses the same kernels.
     feature_group_count: number of groups.
     dtype: of the products and the output; None is the dtype that `x` and `kernel` promote to.
+    center: whether the means of patch and kernel are subtracted.
     **arguments: `kernel_q`, `strides`, `padding`, `kernel_dilation`, `method` and `precision` of
       `sharpened_cosine_similarity`.
 
@@ -177,10 +191,12 @@ def similarity(
     p,
     q,
     feature_group_count=feature_group_count,
+    center=center,
     **arguments,
   )
   if output == 'unit':
-    unit = jnp.asarray(math.prod(kernel.shape[:-1]) ** 0.5, at_least_float32(dtype)) ** p
+    n = math.prod(kernel.shape[:-1]) - center
+    unit = jnp.asarray(n**0.5, at_least_float32(dtype)) ** p
     y = (y * jnp.broadcast_to(unit, y.shape)).astype(y.dtype)
   if scale is not None:
     y = y * scale.astype(y.dtype)

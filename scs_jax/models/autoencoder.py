@@ -74,6 +74,8 @@ class Autoencoder(nnx.Module):
         f'input_shape {tuple(input_shape)} must divide by {2 ** len(widths)}, because each of the '
         f'widths {widths} halves it; use fewer widths'
       )
+    if not widths:
+      raise ArgumentError('widths must have an entry for each layer that halves the image, got ()')
     make = Layers(options, len(input_shape) - 1, rngs)
     sizes = (input_shape[-1], *widths)
     self.encoder = nnx.List([make.layer(a, b, 3) for a, b in zip(sizes, widths, strict=False)])

@@ -29,6 +29,11 @@ class Attention(nnx.Module):
         self.raw_p = nnx.Param(parameters.raw(jnp.full((heads,), P_INIT, jnp.float32)))
     self.variant, self.heads, self.attend = make.options.variant, heads, attend
 
+  @property
+  def p(self) -> jax.Array:
+    """The exponents, `[heads]`; only where tokens attend by SCS."""
+    return parameters.positive(self.raw_p[...])
+
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[batch, tokens, width]`."""
     if not self.attend:
@@ -36,8 +41,7 @@ class Attention(nnx.Module):
     split = lambda x: x.reshape(*x.shape[:-1], self.heads, -1)
     query, key, value = (split(f(x)) for f in (self.query, self.key, self.value))
     if self.variant == 'scs':
-      p = parameters.positive(self.raw_p[...])
-      y = sharpened_cosine_attention(query, key, value, p)
+      y = sharpened_cosine_attention(query, key, value, self.p)
     else:
       y = jax.nn.dot_product_attention(query, key, value)
     return self.out(y.reshape(x.shape))

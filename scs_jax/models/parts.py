@@ -26,12 +26,13 @@ class LayerOptions:
   Attributes:
     variant: 'scs', or 'conv' for the twin: convolution + BatchNorm + activation.
     output: size of the SCS output: 'bounded', 'unit' or 'b_cos', see
-      `scs_jax.nnx.SharpenedCosineSimilarity`, which also describes the next six.
+      `scs_jax.nnx.SharpenedCosineSimilarity`, which also describes the next seven.
     p_mode: how p is learned: 'per_kernel', 'shared' or 'fixed'.
     p_init: initial exponent, greater than 0.
     q_mode: how q is learned, like `p_mode`.
     q_init: initial q, greater than 0; 0 is allowed if q is fixed.
     kernel_q: q of the kernel's norm; None means q.
+    center: whether the means of patch and kernel are subtracted.
     scale_init: initial value of a learned output scale; None means no scale.
     dtype: of products and activations; None infers it from input and kernel.
     param_dtype: of the kernels.
@@ -44,6 +45,7 @@ class LayerOptions:
   q_mode: str = 'shared'
   q_init: float = 1e-3
   kernel_q: float | None = None
+  center: bool = False
   scale_init: float | None = None
   dtype: jax.typing.DTypeLike | None = None
   param_dtype: jax.typing.DTypeLike = jnp.float32
@@ -143,6 +145,7 @@ class Layers:
       'q_mode': o.q_mode,
       'q_init': o.q_init,
       'kernel_q': o.kernel_q,
+      'center': o.center,
       'scale_init': o.scale_init,
     }
     return layers.SharpenedCosineSimilarity(

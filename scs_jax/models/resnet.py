@@ -107,7 +107,7 @@ class ResNet(nnx.Module):
     check_known('block', block, BLOCKS)
     check_known('downsample', downsample, DOWNSAMPLING)
     check_known('head', head, HEADS)
-    if len(widths) != len(blocks):
+    if not widths or len(widths) != len(blocks):
       raise ArgumentError(f'widths {widths} and blocks {blocks} must have one entry for each stage')
     make = Layers(options, len(input_shape) - 1, rngs)
     features = widths[0]

@@ -10,19 +10,20 @@ from flax import nnx
 from scs_jax.errors import ArgumentError, check_known
 from scs_jax.models.parts import PLAIN, LayerOptions, Layers
 
-_BEGIN = {'p_init': None, 'q_init': None}  # None: as in the other layers
+# Settings of one SCS layer. None: as in the other layers.
+_OWN = dict.fromkeys(('p_mode', 'p_init', 'q_mode', 'q_init', 'center'))
 # The settings of each kind of layer with their defaults; `...` marks a required one.
 KINDS = {
-  'scs': {'features': ..., 'window': 3, 'strides': 1, 'padding': 'SAME', **_BEGIN},
+  'scs': {'features': ..., 'window': 3, 'strides': 1, 'padding': 'SAME', **_OWN},
   'depthwise': {
     'window': 3,
     'strides': 1,
     'padding': 'SAME',
     'multiplier': 1,
     'share_kernels': False,
-    **_BEGIN,
+    **_OWN,
   },
-  'pointwise': {'features': ..., **_BEGIN},
+  'pointwise': {'features': ..., **_OWN},
   'pool': {'window': 2, 'strides': None, 'padding': 'SAME'},
   'abs': {},
   'again': {'layer': ...},
@@ -39,7 +40,7 @@ class ScsNet(nnx.Module):
   - `depthwise`: `window`, `strides`, `padding`, `multiplier` (kernels for each channel),
     `share_kernels` (the same ones for every channel);
   - `pointwise`: `features`, a window of 1;
-  - these three also take `p_init` and `q_init`, the initial p and q of this layer alone;
+  - these three also take `p_mode`, `p_init`, `q_mode`, `q_init` and `center`, for this layer alone;
   - `pool`: `window`, `strides` (None is the window), `padding` ('SAME' rounds sizes up);
   - `abs`: the magnitude. SCS layers and absolute max pools are odd functions; after `abs` a feature
     and its opposite look the same to later layers;
@@ -72,6 +73,8 @@ class ScsNet(nnx.Module):
     Raises:
       ArgumentError: naming the layer of the stack, what is wrong with it and what would be right.
     """
+    if not stack:
+      raise ArgumentError(f"the stack must end with a 'head', got {stack!r}")
     make = Layers(options, len(input_shape) - 1, rngs)
     shape = (1, *input_shape)
     names = []
@@ -135,7 +138,7 @@ def _make(
     padding=settings.get('padding', 'SAME'),
     groups=features if kind == 'depthwise' else 1,
     share_kernels=settings.get('share_kernels', False),
-    **{name: settings[name] for name in _BEGIN if settings[name] is not None},
+    **{name: settings[name] for name in _OWN if settings[name] is not None},
   )
   return layer, _output_shape(layer, shape)
 

@@ -1,6 +1,7 @@
 """Checks and resolves the arguments of the ops."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
@@ -167,6 +168,16 @@ def _check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
     raise ArgumentError(
       f'kernel of shape {kernel.shape} takes {kernel.shape[-2]} features in each group, but x of '
       f'shape {x.shape} with feature_group_count {groups} has {features // groups}'
+    )
+
+
+def check_center(kernel_shape: tuple[int, ...]) -> None:
+  """Checks that a patch has more than one value, so that it can differ from its mean."""
+  if math.prod(kernel_shape[:-1]) == 1:
+    raise ArgumentError(
+      f'center=True needs at least two values in a patch. A kernel of shape {kernel_shape} has one '
+      'position and one feature in each group, so every centred patch would be 0: use a larger '
+      'window, fewer groups or center=False'
     )
 
 

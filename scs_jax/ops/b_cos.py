@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 from jax import lax
 
-from scs_jax.ops import arguments, windows
+from scs_jax.ops import arguments, centering, windows
 from scs_jax.ops.scs import sharpened_cosine_similarity
 
 
@@ -16,6 +16,7 @@ def b_cos(
   q: jax.typing.ArrayLike = 0.0,
   *,
   kernel_q: jax.typing.ArrayLike | None = None,
+  center: bool = False,
   strides: int | Sequence[int] = 1,
   padding: arguments.Padding = 'SAME',
   kernel_dilation: int | Sequence[int] = 1,
@@ -37,6 +38,7 @@ def b_cos(
     b: sharpening exponent, a scalar or `[out]`, greater than 0.
     q: added to the norm of the patch in `c`, a scalar or `[out]`, at least 0. The paper has no q.
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
+    center: whether the means of patch and kernel are subtracted, in `c` and in the norm.
     strides: step of the window, an integer or one for each spatial dimension.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
     kernel_dilation: step between the positions inside a window.
@@ -66,6 +68,7 @@ def b_cos(
     b,
     q,
     kernel_q=kernel_q,
+    center=center,
     strides=strides,
     padding=padding,
     kernel_dilation=kernel_dilation,
@@ -78,5 +81,8 @@ def b_cos(
     x, kernel, strides, padding, kernel_dilation, feature_group_count
   )
   dtype = arguments.accumulation_dtype(x, kernel)
-  norm = windows.patch_norms(x, window, feature_group_count, dtype)
+  norms = windows.patch_norms
+  if center:
+    x, norms = centering.shifted(x, feature_group_count, dtype), centering.patch_deviations
+  norm = norms(x, window, feature_group_count, dtype)
   return (y.astype(dtype) * windows.to_kernels(norm, kernel.shape[-1])).astype(y.dtype)

@@ -13,6 +13,7 @@ from jax import lax
 
 from scs_jax.ops import arguments
 from scs_jax.ops.arguments import Window
+from scs_jax.ops.centering import shifted
 from scs_jax.ops.convolution import LAYOUTS
 from scs_jax.ops.derivatives import safe_sqrt
 from scs_jax.ops.sharpening import sharpen
@@ -27,6 +28,8 @@ def similarity(
   window: Window,
   groups: int,
   dtype: jnp.dtype,
+  *,
+  center: bool = False,
 ) -> jax.Array:
   """Returns the sharpened cosine similarity. The arguments are already checked.
 
@@ -39,12 +42,16 @@ def similarity(
     window: the resolved window.
     groups: number of groups that the features are split into.
     dtype: of all computations and of the result.
+    center: whether the means of patch and kernel are subtracted. Outside the image is its mean.
 
   Returns:
     `[batch, *output, out]`, `dtype`.
   """
   out = kernel.shape[-1]
-  s = patches(x.astype(dtype), window)  # [batch, *output, in, taps]
+  x = x.astype(dtype)
+  if center:
+    x = shifted(x, groups, dtype)
+  s = patches(x, window)  # [batch, *output, in, taps]
   features = kernel.size // out  # in // groups * taps
   s = s.reshape(*s.shape[:-2], groups, 1, features)  # [batch, *output, groups, 1, features]
   k = jnp.moveaxis(kernel.astype(dtype).reshape(-1, *kernel.shape[-2:]), 0, 1)
@@ -52,6 +59,8 @@ def similarity(
   k = k.reshape(features, out).T.reshape(groups, out // groups, features)
   k = lax.expand_dims(k, range(s.ndim - 3))
 
+  if center:
+    s, k = (v - v.mean(-1, keepdims=True) for v in (s, k))
   dot = (s * k).sum(-1)
   q, kernel_q = (jnp.broadcast_to(v, (out,)).reshape(k.shape[:-1]) for v in (q, kernel_q))
   s_length, k_length = _norm(s) + q, _norm(k) + kernel_q

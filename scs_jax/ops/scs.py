@@ -1,5 +1,6 @@
 """Sharpened cosine similarity: the equation."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from scs_jax.errors import check_known
-from scs_jax.ops import arguments, reference, windows
+from scs_jax.ops import arguments, centering, reference, windows
 from scs_jax.ops.correlation import correlate
 from scs_jax.ops.derivatives import bounded, differentiated_at, quotient, safe_sqrt
 from scs_jax.ops.sharpening import sharpen, unsharpen
@@ -22,6 +23,7 @@ def sharpened_cosine_similarity(
   q: jax.typing.ArrayLike = 0.0,
   *,
   kernel_q: jax.typing.ArrayLike | None = None,
+  center: bool = False,
   strides: int | Sequence[int] = 1,
   padding: arguments.Padding = 'SAME',
   kernel_dilation: int | Sequence[int] = 1,
@@ -42,6 +44,11 @@ def sharpened_cosine_similarity(
   This form is smooth and odd, and its slope at 0 is finite. It differs from the equation by a
   relative error of at most :math:`|p-1|\,\epsilon^2 / 2c^2`.
 
+  With `center`, `s` and `k` lose their means over window and features of the group, so `c` is
+  Pearson's correlation (zero-mean normalised cross-correlation). An offset of the image then
+  changes nothing, as a factor changes nothing at `q` 0. Outside the image is the mean of the image
+  in each group, so that this holds at the border too.
+
   Norms, ratio and power are computed in float32, or in float64 if an input is float64. The result
   is cast to the dtype of `x`. If `x` and `kernel` are narrower than float32, derivatives are
   evaluated at the rounded output. Norms should lie between 1e-18 and 1e18, because their squares
@@ -54,6 +61,7 @@ def sharpened_cosine_similarity(
     q: added to the norm of the patch, a scalar or `[out]`, at least 0. Patches much shorter than q
       give values near 0.
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
+    center: whether the means of patch and kernel are subtracted.
     strides: step of the window, an integer or one for each spatial dimension.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
     kernel_dilation: step between the positions inside a window.
@@ -80,6 +88,7 @@ def sharpened_cosine_similarity(
   References:
     Rohrer, 2020: https://twitter.com/_brohrer_/status/1232063619657093120
     Pisoni, 2022: Sharpened Cosine Distance as an Alternative for Convolutions.
+    Lewis, 1995: Fast Normalized Cross-Correlation (for `center`).
 
   Example:
     >>> import jax.numpy as jnp
@@ -99,14 +108,58 @@ def sharpened_cosine_similarity(
   if kernel_q is not None:
     q_k = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
 
+  if center:
+    arguments.check_center(kernel.shape)
+  return _similarity(
+    x,
+    kernel,
+    power,
+    q,
+    q_k,
+    fixed_p=float(p) if isinstance(p, int | float) else None,
+    center=bool(center),
+    window=window,
+    groups=feature_group_count,
+    method=method,
+    precision=precision,
+  )
+
+
+# One program, so that a call outside of jit does not dispatch its operations one by one. Inside of
+# another jit it leaves no trace.
+@functools.partial(
+  jax.jit,
+  static_argnames=('fixed_p', 'center', 'window', 'groups', 'method', 'precision'),
+  inline=True,
+)
+def _similarity(
+  x: jax.Array,
+  kernel: jax.Array,
+  power: jax.Array,
+  q: jax.Array,
+  q_k: jax.Array,
+  *,
+  fixed_p: float | None,
+  center: bool,
+  window: arguments.Window,
+  groups: int,
+  method: str,
+  precision: lax.PrecisionLike,
+) -> jax.Array:
+  """Returns the similarity; the arguments are checked. `fixed_p` is p if it is a Python number."""
+  dtype = arguments.accumulation_dtype(x, kernel)
   if method == 'patches':
-    y = reference.similarity(x, kernel, power, q, q_k, window, feature_group_count, dtype)
+    y = reference.similarity(x, kernel, power, q, q_k, window, groups, dtype, center=center)
     return y.astype(x.dtype)
 
   # Input and kernel are multiplied in their common dtype. The norms are those of these values.
-  groups, common = feature_group_count, arguments.common_dtype(x.dtype, kernel.dtype)
+  common = arguments.common_dtype(x.dtype, kernel.dtype)
   s, k = x.astype(common), kernel.astype(common)
-  s_norm = windows.patch_norms(s, window, groups, dtype)
+  patch_norms = windows.patch_norms
+  if center:
+    s, k = centering.shifted(s, groups, dtype), centering.centered_kernel(k, dtype)
+    patch_norms = centering.patch_deviations
+  s_norm = patch_norms(s, window, groups, dtype)
   k_length = safe_sqrt(jnp.square(k.astype(dtype)).sum(range(k.ndim - 1))) + q_k
   k_length = lax.expand_dims(k_length, range(k.ndim - 1))
   # Kernels are divided by their length before they slide, unless their dtype would round them.
@@ -119,8 +172,8 @@ def sharpened_cosine_similarity(
     c = cosine(dot if exact else quotient(dot, k_length), s_norm, q)
     return sharpen(c, p).astype(x.dtype)
 
-  if isinstance(p, int | float):
-    return finish(dot, s_norm, k_length, q, float(p))
+  if fixed_p is not None:
+    return finish(dot, s_norm, k_length, q, fixed_p)
   if not exact:
     finish = differentiated_at(finish, _recovered_from_output)
   return finish(dot, s_norm, k_length, q, power)

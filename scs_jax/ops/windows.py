@@ -82,11 +82,12 @@ def window_sum(x: jax.Array, window: Window) -> jax.Array:
   only, so that a window of zeros sums to exactly 0. A running sum with subtractions would not.
   """
   for dimension in range(len(window.shape)):
-    x = _sum_along(x, along(window, dimension, x.shape[1:-1]))
+    x = sum_along(x, along(window, dimension, x.shape[1:-1]))
   return x
 
 
-def _sum_along(x: jax.Array, line: Window) -> jax.Array:
+def sum_along(x: jax.Array, line: Window) -> jax.Array:
+  """Returns the sum over a window that `along` restricted to one dimension."""
   add = lambda x: functools.reduce(operator.add, shifts(x, line))
   overlap = lambda x: overlap_add([x] * math.prod(line.shape), line)
   return linear(add, overlap)(x)

@@ -7,6 +7,7 @@ from flax import nnx
 from scs_jax.train.config import Config
 from scs_jax.train.evaluate import evaluate
 from scs_jax.train.experiment import Experiment
+from scs_jax.train.explain import draw_explanations
 from scs_jax.train.loop import run
 from scs_jax.train.resources import NonFiniteError
 from scs_jax.train.restore import draw, load, trained
@@ -18,6 +19,7 @@ __all__ = [
   'State',
   'as_float',
   'draw',
+  'draw_explanations',
   'evaluate',
   'evaluate_checkpoint',
   'load',

@@ -1,48 +1,26 @@
-"""The config of a run: every key once, with its meaning, and the checks of their ranges.
+"""The config of a run: one table of every key, and the checks that follow from it.
 
 A file of `configs/` calls `default` and changes what is different. Every value can also be changed
 on the command line: `--config.optimizer.schedule.peak_learning_rate=0.01`.
 """
 
-import inspect
-import json
-import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from etils import epath
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from scs_jax import models
-from scs_jax.errors import ArgumentError, check_known
-from scs_jax.train import losses
-
-# Keys, or groups such as `mesh`, that a resumed run may change, because they do not change what is
-# trained. Other changes make another run.
-MAY_CHANGE = (
-  'data.data_dir',
-  'data.eval_split',
-  'data.workers',
-  'eval_batch_size',
-  'eval_every_epochs',
-  'save_every_epochs',
-  'mesh',
-  'log_every_steps',
-  'keep_latest',
-  'keep_best',
-  'rollbacks',
-  'on_save_error',
-  'stall_seconds',
-)
-ON_SAVE_ERROR = ('stop', 'continue')
+from scs_jax.errors import ArgumentError, nearest
+from scs_jax.train.keys import Key, keys_of
+from scs_jax.train.values import literal, tuples
 
 # A ConfigDict. It checks the types of its values when they are set; type checkers cannot.
 Config = Any
 
 
 def default(model: str = 'scs_net') -> Config:
-  """Returns a config with every key. Setting an unknown key is an error.
+  """Returns a config with every key of `KEYS`. Setting an unknown key is an error.
 
   Args:
     model: name of a network of `scs_jax.models.MODELS`, or 'my_module:MyNet'. The arguments of its
@@ -52,96 +30,123 @@ def default(model: str = 'scs_net') -> Config:
     ArgumentError: the model is unknown.
   """
   config: Config = ConfigDict()
-  # Seed of first weights, order of examples, augmentation and dropout. An integer, at least 0.
-  config.seed = 0
-
-  config.data = ConfigDict()
-  # 'mnist5k' and 'fake' need no files. 'my_module:load' is a function of the user that takes a
-  # split and returns `scs_jax.data.Examples`. Any other name is a TFDS data set, e.g. 'cifar10'.
-  config.data.name = 'mnist5k'
-  # Folder of prepared TFDS data sets. None means $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-  config.data.data_dir = placeholder(str)
-  # Splits in TFDS's syntax: 'train', 'train[:90%]', 'train[-5000:]', 'train+test'.
-  config.data.train_split = 'train'
-  config.data.eval_split = 'test'
-  # None: all images are held in memory at their own size. A number: images are streamed from disk
-  # and cropped to that height and width in pixels, at random to train, in the centre to evaluate.
-  config.data.resolution = placeholder(int)
-  # Processes that decode streamed images, per host. 0 decodes in threads of the main process.
-  config.data.workers = 0
-
-  # Random changes to training images, made on the device (`scs_jax.data.augment`). 0 and False
-  # are off.
-  config.augment = ConfigDict()
-  config.augment.shift = 0  # largest translation, whole pixels
-  config.augment.flip = False  # left and right, with probability 1/2
-  config.augment.rotate = 0.0  # largest angle, degrees, 0 to 180
-  config.augment.translate = 0.0  # largest translation, fraction of the image, 0 to 1
-  config.augment.scale = (1.0, 1.0)  # smallest and largest factor; (1, 1) is off
-  config.augment.shear = 0.0  # largest angle, degrees, 0 to 90
-  config.augment.cutout = 0  # side of a blackened square, pixels
-
-  config.model = _model_defaults(model)
-
-  config.batch_size = 128  # examples per step, over all devices and hosts
-  config.eval_batch_size = 500  # examples per evaluation step; rounded up to a multiple of devices
-  config.total_epochs = 30.0  # length of the training; fractions are allowed
-  # 'classification' (cross-entropy, accuracy) or 'reconstruction' (squared error, PSNR).
-  config.objective = 'classification'
-  config.label_smoothing = 0.0  # share of the target spread evenly over all classes, in [0, 1)
-  # Decay per step of the exponential average of the parameters, which is then evaluated, in [0, 1).
-  # None evaluates the last parameters.
-  config.ema_decay = placeholder(float)
-
-  config.optimizer = ConfigDict()
-  config.optimizer.name = 'adamw'  # or 'sgd' with Nesterov momentum
-  config.optimizer.schedule = ConfigDict()
-  config.optimizer.schedule.name = 'one_cycle'  # or 'cosine', or 'constant'
-  config.optimizer.schedule.peak_learning_rate = 0.03
-  # Share of the steps that the learning rate rises, in [0, 1). None means 0.3 for 'one_cycle' and
-  # 0.05 for 'cosine'; 'constant' has none.
-  config.optimizer.schedule.warmup_fraction = placeholder(float)
-  config.optimizer.momentum = 0.95  # of SGD, or b1 of Adam, in [0, 1)
-  # Momentum at the peak of 'one_cycle', in [0, 1). None keeps the momentum constant.
-  config.optimizer.cycle_momentum_to = placeholder(float)
-  config.optimizer.cycle_momentum_to = 0.85
-  # Decoupled weight decay of kernels, at least 0. Biases and normalisation have none.
-  config.optimizer.weight_decay = 0.0
-  # Weight decay of p and q in their unconstrained form. It pulls p towards log 2 and costs
-  # accuracy (experiments/claims).
-  config.optimizer.p_weight_decay = 0.0
-  config.optimizer.q_weight_decay = 0.0
-  config.optimizer.p_multiplier = 1.0  # factor on the learning rate of p, at least 0
-  config.optimizer.q_multiplier = 1.0  # factor on the learning rate of q, at least 0
-  config.optimizer.clip_norm = placeholder(float)  # largest gradient norm; None does not clip
-
-  # Devices along each axis; -1 means all remaining ones. 'data' splits the batch, 'fsdp' also
-  # splits parameters and optimizer state.
-  config.mesh = ConfigDict({'data': -1, 'fsdp': 1})
-  config.log_every_steps = 100  # steps between rows of training metrics
-  config.eval_every_epochs = 1.0  # epochs between evaluations
-  config.save_every_epochs = 5.0  # epochs between checkpoints
-  config.keep_latest = 2  # newest checkpoints kept, at least 1
-  config.keep_best = 1  # best checkpoints kept in addition
-  config.rollbacks = 0  # times that a loss which is not finite may roll back the run
-  config.on_save_error = 'stop'  # or 'continue', which trains on without that checkpoint
-  config.stall_seconds = (
-    600.0  # after so long without progress, processes report what they wait for
-  )
+  for key, row in keys_of(model).items():
+    place, name = config, key
+    while '.' in name:
+      group, _, name = name.partition('.')
+      if group not in place:
+        place[group] = ConfigDict()
+      place = place[group]
+    place[name] = placeholder(row.kind.type)  # a plain None could not be changed any more
+    place[name] = row.default
   return config.lock()  # a misspelt key is an error, in a file as on the command line
 
 
-def get_config(path: str) -> Config:
-  """Returns the config that a workdir keeps as `config.json`: `--config=WORKDIR/config.json`.
+# --------------------------------------------------------------------------------- Set and read
+
+
+def assign(config: Config, key: str, value: Any) -> None:
+  """Sets a value by its dotted key. Its type is checked, its range is not: see `check`.
+
+  Args:
+    config: is changed in place.
+    key: such as 'optimizer.momentum'; a part of a tuple, such as 'model.stack[0].features'; or a
+      group, such as 'optimizer', whose value is a dict of what changes in it.
+    value: an integer is accepted as a float, a list as a tuple.
 
   Raises:
-    ArgumentError: there is no such file, or it is not the config of a run.
+    ArgumentError: the key is unknown, or the value has another type.
   """
+  keys = keys_of(config.model.name)
+  base, inner = _split(key)
+  if inner and base in keys:
+    value, key = _with(_get(config, base), inner, tuples(value), key), base
+  if key not in keys:
+    if not _is_group(key, keys):
+      raise ArgumentError(_unknown(key, keys))
+    if not isinstance(value, Mapping):
+      raise ArgumentError(f'{key} is a group of keys, and {value!r} is not a dict of their values')
+    for name, each in value.items():
+      assign(config, f'{key}.{name}', each)
+    return
   try:
-    values = json.loads(epath.Path(os.path.expanduser(path)).read_text())
-  except (OSError, json.JSONDecodeError) as error:
-    raise ArgumentError(f'--config={path} cannot be read: {error}') from error
-  return from_dict(values, path)
+    value = None if value is None and keys[key].kind.optional else keys[key].kind.convert(value)
+  except (TypeError, ValueError):
+    raise ArgumentError(f'{key} must be {keys[key].kind.what}, got {_short(value)}') from None
+  group, _, name = key.rpartition('.')
+  place = _get(config, group) if group else config
+  with place.ignore_type():  # a config file may have replaced a whole group by values of its own
+    place[name] = value
+
+
+def read(config: Config, key: str, word: str) -> Any:
+  """Returns what a word of the command line means as the value of a key.
+
+  Raises:
+    ArgumentError: the key is unknown, or the word does not stand for a value of its type.
+  """
+  keys = keys_of(config.model.name)
+  if _split(key)[1] or _is_group(key, keys):
+    try:
+      return literal(word)
+    except (ValueError, SyntaxError):
+      return word
+  if key not in keys:
+    raise ArgumentError(_unknown(key, keys))
+  try:
+    return keys[key].kind.read(word)
+  except ValueError as error:
+    raise ArgumentError(f'{key} must be {error}') from None
+
+
+def _split(key: str) -> tuple[str, list[int | str]]:
+  """Splits 'model.stack[0].features' into 'model.stack' and [0, 'features']."""
+  base, bracket, rest = key.partition('[')
+  parts = re.findall(r'\[(-?\d+)\]|\.(\w+)', bracket + rest)
+  return base, [int(index) if index else name for index, name in parts]
+
+
+def _with(whole: Any, inner: list[int | str], value: Any, key: str) -> Any:
+  """Returns a tuple or dict with another value at the place `inner`."""
+  if not inner:
+    return value
+  first, *rest = inner
+  if isinstance(whole, Mapping) and isinstance(first, str):
+    return {**whole, first: _with(whole.get(first), rest, value, key)}
+  if isinstance(whole, tuple) and isinstance(first, int) and -len(whole) <= first < len(whole):
+    new = list(whole)
+    new[first] = _with(whole[first], rest, value, key)
+    return tuple(new)
+  raise ArgumentError(f'{key} does not exist: {first!r} is not in {_short(whole)}')
+
+
+def _get(config: Config, key: str) -> Any:
+  for name in key.split('.'):
+    config = config[name]
+  return config
+
+
+def _is_group(key: str, keys: Mapping[str, Key]) -> bool:
+  return any(known.startswith(f'{key}.') for known in keys)
+
+
+def _unknown(key: str, keys: Mapping[str, Key]) -> str:
+  group, _, last = key.rpartition('.')
+  prefix = f'{group}.' if _is_group(group, keys) else ''
+  inside = [name for name in keys if name.startswith(prefix)]
+  near = nearest(last if prefix else key, inside) or nearest(last, keys)
+  if near:
+    return f'the config has no key {key!r}; the nearest is {near!r}'
+  names = dict.fromkeys(name.removeprefix(prefix).partition('.')[0] for name in inside)
+  return f'the config has no key {key!r}; {group if prefix else "it"} has {", ".join(names)}'
+
+
+def _short(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) < 100 else f'{text[:90]}…{text[-5:]}'
+
+
+# ------------------------------------------------------------------------------- JSON and checks
 
 
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
@@ -155,24 +160,16 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
     ArgumentError: there is a key or a value that no config has.
   """
   wrong = f'{source} is not the config of a run of this version of scs_jax'
-  try:
-    name = values['model']['name']
-  except (KeyError, TypeError) as error:
-    raise ArgumentError(f'{wrong}: it has no model.name') from error
+  name = _model_name(values)
+  if name is None:
+    raise ArgumentError(f'{wrong}: it has no model.name')
   config = default(name)
   try:
-    _check_keys(values, config)
-    config.update(_with_tuples(values))
-  except (ArgumentError, KeyError, TypeError) as error:
+    for key, value in values.items():
+      assign(config, key, value)
+  except ArgumentError as error:
     raise ArgumentError(f'{wrong}: {error}') from error
   return config
-
-
-def _check_keys(values: Mapping[str, Any], config: Config, prefix: str = '') -> None:
-  for key, value in values.items():
-    check_known('key', f'{prefix}{key}', [f'{prefix}{known}' for known in config])
-    if isinstance(value, Mapping) and isinstance(config[key], ConfigDict):
-      _check_keys(value, config[key], f'{prefix}{key}.')
 
 
 def to_json(config: Config) -> str:
@@ -180,45 +177,63 @@ def to_json(config: Config) -> str:
   return config.to_json_best_effort(indent=2)
 
 
+def check_keys(config: Config) -> None:
+  """Checks that a config has the keys of `default`, and no others.
+
+  Raises:
+    ArgumentError: naming the key.
+  """
+  if not isinstance(config, ConfigDict):
+    raise ArgumentError(
+      f'a config is what train.config.default() returns, got {_short(config)}: return that'
+    )
+  name = _model_name(config)
+  if name is None:
+    raise ArgumentError('the config has no model.name: begin with train.config.default()')
+  keys = keys_of(name)
+  given = dict(leaves(config))
+  for key in given:
+    if key.startswith('model.') and key not in keys:
+      known = ', '.join(each for each in keys if each.startswith('model.'))
+      raise ArgumentError(
+        f'{key} is no argument of the model {name!r}, which has {known}. To change the model, '
+        f'begin the config file with default({name!r})'
+      )
+    if key not in keys:
+      raise ArgumentError(_unknown(key, keys))
+  for key in keys:
+    if key not in given:
+      raise ArgumentError(f'the config lacks {key}: begin with train.config.default()')
+
+
+def _model_name(values: Any) -> str | None:
+  model = values.get('model') if isinstance(values, Mapping | ConfigDict) else None
+  name = model.get('name') if isinstance(model, Mapping | ConfigDict) else None
+  return name if isinstance(name, str) else None
+
+
 def check(config: Config) -> None:
-  """Checks the values that no other component validates.
+  """Checks the keys of a config, and the type and range of each value.
 
   Raises:
     ArgumentError: naming the key, its value and its range.
   """
-  check_known('objective', config.objective, losses.OBJECTIVES)
-  for name in ('log_every_steps', 'eval_batch_size', 'batch_size', 'keep_latest'):
-    if config[name] < 1:
-      raise ArgumentError(f'{name} must be at least 1, got {config[name]}')
-  check_known('on_save_error', config.on_save_error, ON_SAVE_ERROR)
-  for name in ('rollbacks', 'keep_best'):
-    if config[name] < 0:
-      raise ArgumentError(f'{name} must be at least 0, got {config[name]}')
-  for name in ('stall_seconds', 'total_epochs', 'eval_every_epochs', 'save_every_epochs'):
-    if not config[name] > 0:
-      raise ArgumentError(f'{name} must be greater than 0, got {config[name]}')
-  for name, off in (('label_smoothing', 0.0), ('ema_decay', None)):
-    if config[name] != off and not 0 <= config[name] < 1:
-      raise ArgumentError(f'{name} must be in [0, 1), or {off} for none; got {config[name]}')
+  check_keys(config)
+  keys = keys_of(config.model.name)
+  for key, value in leaves(config):
+    if words := keys[key].kind.check(value):
+      raise ArgumentError(f'{key} must be {words}, got {_short(value)}')
+  if config.label_smoothing and config.objective != 'classification':
+    raise ArgumentError(
+      f'label_smoothing={config.label_smoothing} needs labels, and objective={config.objective!r} '
+      'has none: set it to 0'
+    )
 
 
-def _model_defaults(name: str) -> ConfigDict:
-  """Returns `config.model`: the arguments of a model, each of a type that flags can parse."""
-  config = ConfigDict({'name': name})
-  for key, value in models.arguments_of(name).items():
-    if key == 'dtype' and value is None:
-      value = 'float32'  # of the images
-    elif value is None or value is inspect.Parameter.empty:
-      value = placeholder(_TYPES.get(key, object))
-    config[key] = value
-  return config
-
-
-_TYPES = {'stack': tuple, 'kernel_q': float, 'scale_init': float}
-
-
-def _with_tuples(value: Any) -> Any:
-  """Returns JSON with its lists as tuples, which is what configs have."""
-  if isinstance(value, dict):
-    return {key: _with_tuples(item) for key, item in value.items()}
-  return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+def leaves(config: Config, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Yields the dotted key and the value of everything in a config."""
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      yield from leaves(value, f'{prefix}{name}.')
+    else:
+      yield f'{prefix}{name}', value

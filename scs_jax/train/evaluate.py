@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from scs_jax.train import sharding
+from scs_jax.train import agreement, sharding
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.restore import weights
 
@@ -31,6 +31,7 @@ def evaluate(
     ArgumentError: the workdir holds no checkpoint, or a run of another config.
     scs_jax.workdir.CheckpointError: the checkpoint is damaged or absent, or none is intact.
   """
+  agreement.check_hosts(experiment, workdir, 'eval')
   mesh = experiment.mesh()
   step, *held = weights(experiment, workdir, step, averaged=averaged)
   held = jax.device_put(held, sharding.state_shardings(mesh, held))

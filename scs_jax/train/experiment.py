@@ -1,20 +1,25 @@
 """Builds data, model, optimizer and steps from a config. Nothing else does."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
 
 from scs_jax import data, models
 from scs_jax.data import augment
+from scs_jax.data.examples import check_names
+from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
 from scs_jax.train import losses, metrics, optim, sharding, steps
 from scs_jax.train.config import Config
+from scs_jax.train.keys import MAY_CHANGE
 from scs_jax.train.steps import State
 
 
@@ -26,12 +31,13 @@ class Experiment:
 
   Args:
     config: complete, as `scs_jax.train.config.default` or a file of `configs/` returns it.
-    train_set: examples to train on, instead of those that the config names.
-    eval_set: examples to evaluate on, likewise.
+    train: examples to train on, instead of those that the config names. `config.data.name` becomes
+      'examples', so that no later run takes others for them.
+    test: examples to evaluate on, likewise.
     sizes: `input_shape` and `num_classes`, to build the model without any data set.
 
   Attributes:
-    config: as given.
+    config: a copy of the given one. It gets the names of the classes when data is loaded.
     objective: maps outputs, images and labels to metrics per example, see `losses.OBJECTIVES`.
     best_metric: the metric that ranks checkpoints; higher is better.
 
@@ -52,18 +58,29 @@ class Experiment:
     self,
     config: Config,
     *,
-    train_set: data.Examples | None = None,
-    eval_set: data.Examples | None = None,
+    train: data.Examples | None = None,
+    test: data.Examples | None = None,
     sizes: Mapping[str, Any] | None = None,
   ):
     configuration.check(config)
-    self.config = config
+    self.config = config.copy_and_resolve_references()
     self.objective = losses.OBJECTIVES[config.objective]
     self.best_metric = losses.BEST[config.objective]
     self._augmentation = augment.make(**config.augment)
+    self._data_name = config.data.name
+    if train is not None:
+      self.config.data.name = data.GIVEN
+      # A test set may have no example of the last classes, and need not repeat their names.
+      if test is not None and test.class_names is None and test.num_classes <= train.num_classes:
+        test = dataclasses.replace(
+          test, num_classes=train.num_classes, class_names=train.class_names
+        )
     # What is given takes the place of the cached property of that name.
-    given = {'train_set': train_set, 'eval_set': eval_set, 'sizes': sizes}
+    given = {'train_set': train, 'eval_set': test, 'sizes': sizes}
     self.__dict__.update({name: value for name, value in given.items() if value is not None})
+    for examples in (train, test):
+      if examples is not None:
+        self._keep_names(examples)
 
   @property
   def identity(self) -> tuple[str, tuple[str, ...], str]:
@@ -74,7 +91,7 @@ class Experiment:
     defaults = configuration.default(self.config.model.name)
     return (
       configuration.to_json(self.config),
-      configuration.MAY_CHANGE,
+      MAY_CHANGE,
       configuration.to_json(defaults),
     )
 
@@ -96,11 +113,54 @@ class Experiment:
     return self._load(self.config.data.eval_split)
 
   def _load(self, split: str) -> Any:
-    settings = {name: self.config.data[name] for name in ('data_dir', 'resolution', 'workers')}
-    return data.load(self.config.data.name, split, **settings)
+    names = ('data_dir', 'resolution', 'channels', 'workers', 'skip_bad_records')
+    settings = {name: self.config.data[name] for name in names}
+    examples = data.load(self._data_name, split, **settings)
+    self._keep_names(examples)
+    return examples
+
+  def _keep_names(self, examples: Any) -> None:
+    """Takes the names of the classes into the config, unless it has some."""
+    names = self.config.data.class_names
+    if names is None:
+      self.config.data.class_names = examples.class_names
+    else:
+      check_names(names, examples.num_classes)
+
+  @property
+  def class_names(self) -> tuple[str, ...] | None:
+    """The names of the classes in the order of their labels.
+
+    None if the classes have none, or if the names are not in the config and no data is loaded.
+    """
+    return self.config.data.class_names
+
+  def example(self) -> tuple[np.ndarray, str]:
+    """Returns an image to show, `[height, width, channels]` from 0 to 1, and its class.
+
+    It is the first of the evaluation set.
+    """
+    batches = data.evaluation_batches(self.eval_set, 1)
+    rows = next(rows for rows in batches if rows['weight'][0])  # not one that was left out
+    label = int(rows['label'][0])
+    name = self.class_names[label] if self.class_names else f'class {label}'
+    return rows['image'][0].astype(np.float32) / 255, name
 
   def train_batches(self) -> Any:
-    """Returns the endless iterator over this host's rows: `data.batches.TrainBatches`."""
+    """Returns the endless iterator over this host's rows: `data.batches.TrainBatches`.
+
+    Raises:
+      ArgumentError: images or classes are not those of the evaluation set.
+    """
+    for what, ours, theirs in (
+      ('images of shape', tuple(self.train_set.image_shape), tuple(self.sizes['input_shape'])),
+      ('the number of classes', self.train_set.num_classes, self.sizes['num_classes']),
+      ('the classes', self.train_set.class_names, self.eval_set.class_names),
+    ):
+      if ours != theirs:
+        raise ArgumentError(
+          f'{self.name}: training has {what} {ours}, evaluation {theirs}. Make them the same'
+        )
     return data.train_batches(
       self.train_set, self.config.batch_size, seed=self.config.seed, **_host()
     )
@@ -114,8 +174,18 @@ class Experiment:
 
   @property
   def total_steps(self) -> int:
-    """Steps of the whole training."""
-    return max(1, round(self.config.total_epochs * self.steps_per_epoch))
+    """Steps of the whole training.
+
+    Raises:
+      ArgumentError: there would be more than JAX's counters hold.
+    """
+    total = self.config.total_epochs * self.steps_per_epoch
+    if total >= 2**31:
+      raise ArgumentError(
+        f'total_epochs={self.config.total_epochs} of {self.train_set.size} examples are '
+        f'{total:.3g} steps, more than a counter of 32 bits holds: train less'
+      )
+    return max(1, round(total))
 
   # ------------------------------------------------------------------------------------- Model
 
@@ -126,11 +196,16 @@ class Experiment:
     `input_shape`, `(height, width, channels)` of one image, and `num_classes`.
     """
     shape = tuple(self.eval_set.image_shape)
+    if self.config.objective == 'classification' and self.eval_set.num_classes < 2:
+      raise ArgumentError(
+        f'data.name={self.config.data.name!r} has one class only, so there is nothing to classify: '
+        "add a class, or set objective='reconstruction'"
+      )
     return {'input_shape': shape, 'num_classes': self.eval_set.num_classes}
 
   def model(self) -> nnx.Module:
     """Returns the model with its first weights, in training mode."""
-    rngs = nnx.Rngs(self.config.seed)
+    rngs = nnx.Rngs(steps.key_of(self.config.seed))
     return models.build(**self.config.model.to_dict(), **self.sizes, rngs=rngs)
 
   @functools.cached_property
@@ -142,6 +217,26 @@ class Experiment:
   def weight_shapes(self) -> tuple[Any, Any]:
     """Shapes of the parameters and of the statistics, nested dicts."""
     return jax.eval_shape(lambda: steps.split(self.model())[:2])
+
+  def check_shapes(self) -> None:
+    """Traces augmentation and model once; nothing is computed.
+
+    Raises:
+      ArgumentError: the images are too small for the augmentation, or the model does not return
+        what the objective needs. Exceptions of the model are raised as they are.
+    """
+    shape, name = tuple(self.sizes['input_shape']), self.config.model.name
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    jax.eval_shape(lambda x: self._augmentation(jax.random.split(jax.random.key(0), 1), x), images)
+    apply = lambda params, statistics, x: self.structure.merge(params, statistics)(x)
+    found = jax.eval_shape(apply, *self.weight_shapes, images)
+    wanted = losses.output_shape(self.config.objective, shape, self.sizes['num_classes'])
+    if getattr(found, 'shape', None) != (1, *wanted):
+      returned = f'{found.shape[1:]}' if hasattr(found, 'shape') else type(found).__name__
+      raise ArgumentError(
+        f'model.name={name!r} returns {returned} for each image of {self.config.data.name!r}, but '
+        f'objective={self.config.objective!r} needs {wanted}: change the model or the objective'
+      )
 
   def model_of(self, state: State) -> nnx.Module:
     """Returns the model that `state` is evaluated as, in evaluation mode."""
@@ -204,6 +299,7 @@ class Experiment:
     Raises:
       ArgumentError: the batch size does not fit the devices.
     """
+    self.check_shapes()
     sharding.check_batch(mesh, self.config.batch_size)
     shardings = sharding.state_shardings(mesh, self.state_shapes)
     return jax.jit(
@@ -219,7 +315,9 @@ class Experiment:
     It returns the means over all examples of `eval_set`: 'val/loss' and 'val/accuracy' or
     'val/psnr'.
     """
-    batch_size = -(-self.config.eval_batch_size // mesh.size) * mesh.size  # full devices
+    self.check_shapes()
+    batch_size = min(self.config.eval_batch_size, self.eval_set.size)
+    batch_size = -(-batch_size // mesh.size) * mesh.size  # full devices
     step = jax.jit(
       steps.make_eval_step(
         self.structure, self.objective, functools.partial(sharding.gather, mesh)

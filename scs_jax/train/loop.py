@@ -7,7 +7,6 @@ import time
 import jax
 from etils import epath
 
-from scs_jax import data
 from scs_jax.train import report, sharding
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.resources import NonFiniteError, Resources, opened
@@ -135,8 +134,8 @@ def draw_pictures(experiment: Experiment, state: State, path: epath.Path) -> str
     model = experiment.model_of(state)
     if not hasattr(model, 'first_layer'):
       return ''  # a model need not name one
-    rows = next(data.evaluation_batches(experiment.eval_set, 1))
-    draw_into(path / 'pictures', model, rows['image'][0])
+    image, name = experiment.example()
+    draw_into(path / 'pictures', model, image, name)
   except Exception as error:  # whatever a model of the user or the drawing library raises
     return f'no pictures: {error}'
   return ''

@@ -48,3 +48,14 @@ def reconstruction(
 
 OBJECTIVES = {'classification': classification, 'reconstruction': reconstruction}
 BEST = {'classification': 'val/accuracy', 'reconstruction': 'val/psnr'}  # the higher the better
+
+
+def output_shape(objective: str, input_shape: tuple[int, ...], num_classes: int) -> tuple[int, ...]:
+  """Returns the shape of what a model must return for one image, for an objective of `OBJECTIVES`.
+
+  Args:
+    objective: its name.
+    input_shape: `(height, width, channels)` of an image.
+    num_classes: of the data set.
+  """
+  return input_shape if objective == 'reconstruction' else (num_classes,)

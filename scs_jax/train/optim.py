@@ -51,7 +51,7 @@ def cosine(
     warmup_fraction: share of the steps that the rate rises; None means 0.05.
   """
   rising = COSINE_WARMUP if warmup_fraction is None else warmup_fraction
-  warmup_steps = round(rising * total_steps)
+  warmup_steps = min(round(rising * total_steps), total_steps - 1)  # at least one step falls
   return optax.warmup_cosine_decay_schedule(0.0, peak_learning_rate, warmup_steps, total_steps)
 
 
@@ -87,8 +87,12 @@ def make_schedule(total_steps: int, name: str, **settings) -> Schedule:
   check_known('schedule', name, SCHEDULES)
   accepted = list(inspect.signature(SCHEDULES[name]).parameters)[1:]
   settings = {setting: value for setting, value in settings.items() if value is not None}
-  for setting in settings:
-    check_known(f'setting of schedule {name!r}', setting, accepted)
+  for setting, value in settings.items():
+    if setting not in accepted:
+      raise ArgumentError(
+        f'unknown setting of schedule {name!r} {setting!r}={value}: set it to None; known: '
+        f'{", ".join(accepted)}'
+      )
   return SCHEDULES[name](total_steps, **settings)
 
 
@@ -124,25 +128,12 @@ def make(
     clip_norm: largest norm of the whole gradient; None does not clip.
 
   Raises:
-    ArgumentError: for an unknown name or a value out of range.
+    ArgumentError: for an unknown name, or settings that do not go together. Ranges are those of
+      `scs_jax.train.keys.KEYS`, which checks them.
   """
   check_known('optimizer', name, OPTIMIZERS)
   decays = {'kernel': weight_decay, 'p': p_weight_decay, 'q': q_weight_decay}
   multipliers = {'p': p_multiplier, 'q': q_multiplier}
-  for setting, value in (
-    ('weight_decay', weight_decay),
-    ('p_weight_decay', p_weight_decay),
-    ('q_weight_decay', q_weight_decay),
-    ('p_multiplier', p_multiplier),
-    ('q_multiplier', q_multiplier),
-  ):
-    if value < 0:
-      raise ArgumentError(f'optimizer.{setting} must be at least 0, got {value}')
-  for setting, value in (('momentum', momentum), ('cycle_momentum_to', cycle_momentum_to or 0)):
-    if not 0 <= value < 1:
-      raise ArgumentError(f'optimizer.{setting} must be in [0, 1), got {value}')
-  if clip_norm is not None and clip_norm <= 0:
-    raise ArgumentError(f'optimizer.clip_norm must be positive or None, got {clip_norm}')
   learning_rate = make_schedule(total_steps, **schedule)
   return optax.chain(
     optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
@@ -175,8 +166,8 @@ def _momentum(momentum, cycle_to, schedule, total_steps) -> float | Schedule:
     return momentum
   if schedule['name'] != 'one_cycle':
     raise ArgumentError(
-      f"optimizer.cycle_momentum_to {cycle_to} only goes with the schedule 'one_cycle', not "
-      f'{schedule["name"]!r}: set it to None'
+      f"optimizer.cycle_momentum_to={cycle_to} only goes with the schedule 'one_cycle', not "
+      f'{schedule["name"]!r} (optimizer.schedule.name): set it to None'
     )
   turn = schedule.get('warmup_fraction')
   turn = ONE_CYCLE_WARMUP if turn is None else turn

@@ -1,7 +1,7 @@
 """The lines that a person reads while a network trains."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,10 +19,18 @@ def introduction(experiment: Experiment, mesh: Mesh, start: int) -> str:
   """Returns the first line: what is trained, on what, and from which step."""
   begin = f'going on at step {start}' if start else 'starting'
   return (
-    f'{experiment.name}: {size(experiment.state_shapes.params)}, '
+    f'{experiment.name}{_classes(experiment.class_names)}: {size(experiment.state_shapes.params)}, '
     f'{mesh.size} {jax.devices()[0].platform} devices, batch {experiment.config.batch_size}, '
     f'{begin} of {experiment.total_steps} steps'
   )
+
+
+def _classes(names: Sequence[str] | None) -> str:
+  """Returns the number of classes and their names, of which it leaves out some."""
+  if not names:
+    return ''
+  shown = ', '.join(names[:10]) + (', …' if len(names) > 10 else '')
+  return f' ({len(names)} classes: {shown})'
 
 
 def evaluation(step: int, epoch: float, values: Mapping[str, float]) -> str:

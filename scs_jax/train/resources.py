@@ -12,6 +12,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from scs_jax.errors import UserError
+from scs_jax.train import agreement
 from scs_jax.train.experiment import Experiment
 from scs_jax.train.steps import Batch, State
 from scs_jax.train.stopping import StopRequest
@@ -51,6 +52,7 @@ class Resources:
     rate: counts training images per second.
     begun: the step that was restored last.
     unsaved: why the last save could not start, if it could not.
+    compared: whether the copies of the parameters were found equal.
   """
 
   experiment: Experiment
@@ -66,6 +68,7 @@ class Resources:
   rate: Rate
   begun: int
   unsaved: SaveError | None = None
+  compared: bool = False
 
   def restore(self) -> tuple[int, State]:
     """Returns the step and the state of the newest good checkpoint, or the first ones."""
@@ -117,7 +120,11 @@ class Resources:
 
     Raises:
       SaveError: this save or the one before failed, and the config says to stop then.
+      DivergedError: at the first save, devices hold different parameters.
     """
+    if not self.compared:
+      agreement.check_replicas(step, state)
+      self.compared = True
     check_present(self.path)
     try:
       self.checkpoints.wait()
@@ -159,9 +166,10 @@ def opened(
   Yields:
     The resources, the state to continue from, and the metrics saved with it (empty at the start).
   """
+  agreement.check_hosts(experiment, path, 'train')
   config, mesh = experiment.config, experiment.mesh()
-  given, may_change, defaults = experiment.identity
   batches = experiment.train_batches()
+  given, may_change, defaults = experiment.identity  # the data set has named its classes
   # Before the claim, because a config that cannot work must not claim a workdir.
   train_step, evaluate = experiment.train_step(mesh), experiment.evaluation(mesh)
   with (

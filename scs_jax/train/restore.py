@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from scs_jax import data, pictures
+from scs_jax import pictures
 from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
 from scs_jax.train.experiment import Experiment
@@ -18,6 +18,7 @@ from scs_jax.workdir import (
   check_same_run,
   config_hash,
   folder,
+  holds_run,
   manifest,
   read_config,
   read_sizes,
@@ -37,7 +38,7 @@ def load(workdir: str | os.PathLike, step: int | None = None) -> nnx.Module:
 
   Returns:
     The network. It maps images `[batch, height, width, channels]` float32 from 0 to 1 to logits
-    `[batch, num_classes]`.
+    `[batch, num_classes]`. Its attribute `class_names` is the tuple of their names, or None.
 
   Raises:
     ArgumentError: the workdir holds no run or no checkpoint, or its config names a module that is
@@ -66,7 +67,10 @@ def trained(
     scs_jax.workdir.CheckpointError: as `load`.
   """
   _, params, statistics = weights(experiment, workdir, step)
-  return experiment.structure.merge(params, statistics)
+  model: Any = experiment.structure.merge(params, statistics)
+  names = read_config(folder(workdir))['data'].get('class_names')
+  model.class_names = tuple(names) if names else None
+  return model
 
 
 def experiment_of(workdir: str | os.PathLike) -> Experiment:
@@ -76,6 +80,9 @@ def experiment_of(workdir: str | os.PathLike) -> Experiment:
     ArgumentError: the workdir holds no run, or one of another version of scs_jax.
   """
   path = folder(workdir)
+  if not holds_run(path):
+    what = 'holds no run' if path.exists() else 'is no folder'
+    raise ArgumentError(f'{os.fspath(workdir)!r} {what}: name the workdir of a training run')
   config = configuration.from_dict(read_config(path), str(path / 'config.json'))
   sizes = read_sizes(path)
   if sizes is not None:
@@ -111,7 +118,7 @@ def weights(
     parts = ['ema'] if averaged and experiment.config.ema_decay is not None else []
     restored = checkpoints.restore_parts(parts or ['params', 'statistics'], step)
   if restored is None:
-    raise ArgumentError(f'--workdir {path} holds no checkpoint yet')
+    raise ArgumentError(f'the workdir {path} holds no checkpoint yet: train longer')
   held = restored.state.get('ema', restored.state)
   params, statistics = held['params'], held.get('statistics', {})
   found, wanted = map(manifest.describe, ((params, statistics), experiment.weight_shapes))
@@ -135,22 +142,23 @@ def draw(experiment: Experiment, workdir: str | os.PathLike, step: int | None = 
     ArgumentError: as `load`, and if the model has no first layer with kernels.
   """
   model = trained(experiment, workdir, step)
-  image = next(data.evaluation_batches(experiment.eval_set, 1))['image'][0]
   pictures_folder = folder(workdir) / 'pictures'
-  draw_into(pictures_folder, model, image)
+  image, name = experiment.example()
+  draw_into(pictures_folder, model, image, name)
   return pictures_folder
 
 
-def draw_into(pictures_folder: epath.Path, model: nnx.Module, image: np.ndarray) -> None:
+def draw_into(pictures_folder: epath.Path, model: nnx.Module, image: np.ndarray, name: str) -> None:
   """Draws what `pictures.draw` draws; each picture appears as a whole.
 
   Args:
     pictures_folder: gets the pictures.
     model: in evaluation mode.
-    image: `[height, width, channels]` uint8.
+    image: `[height, width, channels]` float32, from 0 to 1.
+    name: of its class.
   """
   with tempfile.TemporaryDirectory() as drafts:
-    pictures.draw(model, image.astype(np.float32) / 255, epath.Path(drafts))
+    pictures.draw(model, image, epath.Path(drafts), name)
     pictures_folder.mkdir(parents=True, exist_ok=True)
     for draft in epath.Path(drafts).iterdir():
       write_whole(pictures_folder / draft.name, draft.read_bytes())

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -34,6 +35,23 @@ def use_cpu_cores(batch_size: int) -> None:
   os.environ.setdefault('PJRT_NPROC', str(devices + cores + 2))
 
 
+def devices() -> list[Any]:
+  """Returns all devices of all processes.
+
+  Raises:
+    ArgumentError: the platform that the environment asks for is not there.
+  """
+  try:
+    return jax.devices()
+  except (RuntimeError, AssertionError) as error:  # JAX asserts where it finds no plug-in
+    asked = jax.config.values['jax_platforms']
+    said = str(error) or f'{asked} has no plug-in here'
+    raise ArgumentError(
+      f'JAX_PLATFORMS={asked!r} cannot be used: {said}. Install its jaxlib, such as jax[cuda13] or '
+      'jax[tpu], free the device, or unset the variable'
+    ) from error
+
+
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
   """Returns a mesh of all devices with the axes `data` and `fsdp`.
 
@@ -44,16 +62,16 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
   Raises:
     ArgumentError: if the sizes do not multiply to the number of devices.
   """
-  devices = jax.devices()
+  available = devices()
   sizes = {'data': data, 'fsdp': fsdp}
   if any(size < 1 and size != -1 for size in sizes.values()) or data == fsdp == -1:
     raise ArgumentError(f'mesh sizes must be positive, one may be -1; got {sizes}')
   known = math.prod(size for size in sizes.values() if size != -1)
-  sizes = {axis: len(devices) // known if n == -1 else n for axis, n in sizes.items()}
-  if math.prod(sizes.values()) != len(devices):
+  sizes = {axis: len(available) // known if n == -1 else n for axis, n in sizes.items()}
+  if math.prod(sizes.values()) != len(available):
     raise ArgumentError(
-      f'mesh data={data}, fsdp={fsdp} does not fit the {len(devices)} devices: their product must '
-      f'be {len(devices)}, and -1 takes what is left'
+      f'mesh data={data}, fsdp={fsdp} does not fit the {len(available)} devices: their product '
+      f'must be {len(available)}, and -1 takes what is left'
     )
   return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 

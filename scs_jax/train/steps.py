@@ -180,7 +180,7 @@ def make_train_step(
 
   def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
     # Keyed by (seed, epoch, index): an example's augmentation does not depend on its neighbours.
-    keys = augment.example_keys(jax.random.key(seed), batch['epoch'], batch['index'])
+    keys = augment.example_keys(key_of(seed), batch['epoch'], batch['index'])
     images = augmentation(keys, as_float(batch['image']))
     gradient = jax.value_and_grad(loss_function, has_aux=True)
     (_, (statistics, values)), grads = gradient(
@@ -220,6 +220,17 @@ def make_eval_step(
     return metrics.weighted_sums(values, batch['weight'])
 
   return eval_step
+
+
+def key_of(seed: int | jax.Array) -> jax.Array:
+  """Returns the random key of a seed below 2**64; no two seeds share one.
+
+  Where JAX has no 64-bit integers, `jax.random.key` drops all but the last 32 bits of a seed.
+  """
+  if not isinstance(seed, int) or seed < 2**32:  # one that is traced has 32 bits
+    return jax.random.key(seed)
+  words = jnp.array([seed >> 32, seed % 2**32], jnp.uint32)
+  return jax.random.wrap_key_data(words, impl='threefry2x32')
 
 
 def as_float(images: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scs_jax.errors import ArgumentError, UserError
 
@@ -55,9 +56,32 @@ def on_process_zero(function: Callable[[], Any]) -> Any:
 
 def anywhere(flag: bool) -> bool:
   """Whether `flag` is set on any process; a collective like `on_process_zero`."""
+  return any(gather(flag))
+
+
+_BLOCK = 4096  # bytes; each length is compiled once
+
+
+def gather(value: Any) -> list[Any]:
+  """Returns the JSON values that all processes pass, in their order, on every process.
+
+  A collective like `on_process_zero`. The processes may have different numbers of devices.
+  """
+  data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  sizes = _gathered(np.array([data.size], np.int32))[:, 0]
+  rows = _gathered(np.resize(data, -(-sizes.max() // _BLOCK) * _BLOCK))
+  return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
+
+
+def _gathered(row: np.ndarray) -> np.ndarray:
+  """Stacks the rows `[n]` of all processes: `[processes, n]`."""
   if jax.process_count() == 1:
-    return flag
-  return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+    return row[None]
+  first = {device.process_index: device for device in reversed(jax.devices())}
+  mesh = Mesh([first[index] for index in sorted(first)], 'process')
+  split, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (['process'], []))
+  rows = jax.make_array_from_process_local_data(split, row[None])
+  return np.asarray(jax.jit(lambda x: x, out_shardings=whole)(rows).addressable_data(0))
 
 
 def broadcast(value: Any) -> Any:

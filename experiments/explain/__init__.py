@@ -1,0 +1,1 @@
+"""Is an exact explanation of an SCS network a good one?"""

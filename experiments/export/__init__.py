@@ -1,0 +1,1 @@
+"""Do exported networks compute the same elsewhere? `python -m experiments.export`."""

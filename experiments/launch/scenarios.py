@@ -1,0 +1,749 @@
+"""What may happen to a launch, and what must become of it: each function is a row of the table.
+
+A scenario gets a bed. It returns what became of the run, in a few words, or raises AssertionError.
+Its docstring says what is done.
+"""
+
+import inspect
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from experiments.launch.bed import ROOT, Bed, free_port, wait_for
+
+SCENARIOS: dict[str, Callable[[Bed], str]] = {}
+REAL_TRAINING = {'real_training', 'no_tpu'}  # import jax, which takes seconds
+
+
+def scenario(function: Callable[[Bed], str]) -> Callable[[Bed], str]:
+  SCENARIOS[function.__name__] = function
+  return function
+
+
+def description(name: str) -> str:
+  """Returns what is done in a scenario, from its docstring."""
+  return ' '.join(inspect.cleandoc(SCENARIOS[name].__doc__ or '').split())
+
+
+def one_run(bed: Bed, starts: int = 1) -> None:
+  """Asserts how often each worker started the training, and that nothing is left."""
+  for worker in ('w0', 'w1'):
+    assert len(bed.starts(worker)) == starts, bed.starts(worker)
+  wait_for(lambda: not bed.on_worker())
+
+
+def whole(said: str, *lines: str) -> None:
+  """Asserts that each line of the log was shown once, in this order."""
+  shown = [line for line in said.splitlines() if line in lines]
+  assert shown == list(lines), said
+
+
+# ------------------------------------------------------------------------------ From start to end
+
+
+@scenario
+def new_machine(bed: Bed) -> str:
+  """No machine: it is created, waited for, installed and used."""
+  bed.plan(['WAITING_FOR_RESOURCES', 'PROVISIONING', 'ACTIVE'])
+  bed.program('print epoch 1', 'print epoch 2')
+  said = bed.launch('--spot').finish()
+  whole(said, 'epoch 1', 'epoch 2')
+  assert 'is billed until' in said
+  assert '--delete' in said.splitlines()[-1]
+  one_run(bed)
+  ((call,),) = [bed.calls('create')]
+  assert {'--accelerator-type=v5litepod-16', '--runtime-version=v2-alpha-tpuv5-lite'} <= set(call)
+  assert '--spot' in call
+  assert len(bed.cloud['created']) == 1
+  return 'one run; exit code 0; says that the machine is billed'
+
+
+@scenario
+def end_is_noticed(bed: Bed) -> str:
+  """The training ends after a while."""
+  bed.program('print epoch 1', 'wait go', 'print epoch 2', 'leave 600')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  time.sleep(1)
+  bed.release()
+  begun = time.monotonic()
+  whole(launcher.finish(), 'epoch 1', 'epoch 2')
+  seconds = time.monotonic() - begun
+  assert seconds < 30, seconds  # on a busy machine
+  one_run(bed)
+  return f'the launcher returned after {seconds:.1f} s; no process is left on a worker'
+
+
+@scenario
+def leaves_a_process(bed: Bed) -> str:
+  """The training ends, and a service that it has started goes on."""
+  bed.program('print epoch 1', 'detach 600', 'exit 15')
+  whole(bed.launch().finish(15), 'epoch 1')
+  bed.program('print epoch 1', 'detach 600', 'ignore SIGTERM', 'wait never')
+  launcher = bed.launch(grace=30)
+  launcher.wait_for('epoch 1')
+  bed.manage('--stop', grace=1).finish()
+  launcher.finish(137)
+  assert len(bed.starts()) == 4
+  return 'its end is reported, exit code 15; the next run is stopped, exit code 137'
+
+
+@scenario
+def fails_at_once(bed: Bed) -> str:
+  """The training fails in its first moment."""
+  bed.program('print error: batch_size 7 does not divide', 'exit 3')
+  said = bed.launch().finish(3)
+  whole(said, 'error: batch_size 7 does not divide')
+  assert 'the run ended with exit code 3' in said
+  one_run(bed)
+  return 'its error is shown; exit code 3; not started again'
+
+
+@scenario
+def syntax_error(bed: Bed) -> str:
+  """The program has a syntax error."""
+  bed.program()
+  broken = bed.folder / 'broken.py'
+  broken.write_text('def main(:\n')
+  (bed.folder / 'training').write_text(f'#!/bin/sh\nexec {sys.executable} {broken}\n')
+  said = bed.launch().finish(1)
+  assert 'SyntaxError' in said
+  assert 'the run ended with exit code 1' in said
+  assert len(bed.calls('ssh', '--worker=all')) < 8  # once, and not again
+  return 'SyntaxError is shown; exit code 1; not started again'
+
+
+@scenario
+def program_is_missing(bed: Bed) -> str:
+  """The installed Python cannot be executed."""
+  bed.program()
+  (bed.folder / 'training').unlink()
+  said = bed.launch().finish(127)
+  assert 'No such file or directory' in said
+  return "the shell's error is shown; exit code 127"
+
+
+@scenario
+def program_is_killed(bed: Bed) -> str:
+  """`kill -9` of the training on every worker, as for want of memory."""
+  bed.program('print epoch 1', 'kill SIGKILL')
+  said = bed.launch().finish(137)
+  whole(said, 'epoch 1')
+  one_run(bed)
+  return 'exit code 137'
+
+
+@scenario
+def disk_is_full(bed: Bed) -> str:
+  """The disk of worker 0 is full when the training fails."""
+  home = bed.home(0)
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(home)]
+  if subprocess.run(mount, capture_output=True).returncode:
+    return 'skipped: no right to mount a small disk'
+  try:
+    bed.program('print epoch 1', 'fill', 'exit 4')
+    cloud = bed.cloud
+    bed.cloud = {**cloud, 'resource': {'name': 'scs', 'states': ['ACTIVE']}}
+    said = bed.launch().finish(4)
+  finally:
+    bed.close()
+    subprocess.run(['umount', '--lazy', str(home)], check=True)
+  assert 'epoch 1' in said
+  return 'exit code 4'
+
+
+# ---------------------------------------------------------------------- One run, whatever happens
+
+
+@scenario
+def ssh_is_lost(bed: Bed) -> str:
+  """All connections break twice while the training runs."""
+  bed.program('print epoch 1', 'wait a', 'print epoch 2', 'wait b', 'print epoch 3', 'exit 5')
+  launcher = bed.launch()
+  for line, name in (('epoch 1', 'a'), ('epoch 2', 'b')):
+    launcher.wait_for(line)
+    bed.cut()
+    bed.release(name)
+  whole(launcher.finish(5), 'epoch 1', 'epoch 2', 'epoch 3')
+  one_run(bed)
+  return 'one run; exit code 5; each line of the log once'
+
+
+@scenario
+def nothing_follows_a_lost_connection(bed: Bed) -> str:
+  """The launcher and its connections are killed; the training is silent."""
+  bed.program('print epoch 1', 'wait go')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  assert any('tail' in line for line in bed.on_worker())
+  launcher.kill()
+  bed.cut()
+  wait_for(lambda: not any('tail' in line for line in bed.on_worker()))
+  wait_for(lambda: not bed.on_launcher())
+  assert len([line for line in bed.on_worker() if 'scs_jax.main' in line]) == 2
+  bed.release()
+  wait_for(lambda: not bed.on_worker())
+  return 'its processes on the workers end within seconds; the training lives'
+
+
+@scenario
+def launcher_is_killed(bed: Bed) -> str:
+  """`kill -9` of the launcher, then the same command."""
+  bed.program('print epoch 1', 'wait go', 'print epoch 2', 'exit 6')
+  first = bed.launch()
+  first.wait_for('epoch 1')
+  first.kill()
+  wait_for(lambda: not bed.on_launcher())
+  again = bed.launch()
+  again.wait_for('epoch 1')
+  bed.release()
+  said = again.finish(6)
+  whole(said, 'epoch 1', 'epoch 2')
+  assert 'it is followed, not started again' in said
+  one_run(bed)
+  return 'one run, followed by the second launcher; exit code 6; the whole log'
+
+
+@scenario
+def run_ends_without_a_launcher(bed: Bed) -> str:
+  """`kill -9` of the launcher; the run ends; then the same command, twice."""
+  bed.program('print epoch 1', 'wait go', 'print epoch 2', 'exit 7')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  launcher.kill()
+  bed.release()
+  wait_for(lambda: all((bed.home(i) / 'scs_jax/run/ended').exists() for i in (0, 1)))
+  whole(bed.launch().finish(7), 'epoch 1', 'epoch 2')
+  one_run(bed)
+  whole(bed.launch().finish(7), 'epoch 1', 'epoch 2')
+  one_run(bed, starts=2)
+  return 'the end is reported once, with exit code and log; the next command starts again'
+
+
+@scenario
+def killed_everywhere(bed: Bed) -> str:
+  """`kill -9` of the launcher at ten moments from its start on, then the same command."""
+  bed.program('print epoch 1', 'wait go', 'print epoch 2')
+  for moment in range(10):
+    launcher = bed.launch()
+    time.sleep(0.25 * moment)
+    launcher.kill()
+  last = bed.launch()
+  last.wait_for('epoch 1')
+  bed.release()
+  whole(last.finish(), 'epoch 1', 'epoch 2')
+  one_run(bed)
+  assert bed.cloud['deleted'] == 0
+  return 'one machine, one run'
+
+
+@scenario
+def preempted(bed: Bed) -> str:
+  """The machine is taken away while the training runs."""
+  for worker in ('w0.1', 'w1.1'):
+    bed.program('print epoch 1', 'wait never', worker=worker)
+  bed.program('print resumed at epoch 1', 'print epoch 2')
+  launcher = bed.launch('--spot')
+  launcher.wait_for('epoch 1')
+  bed.preempt()
+  said = launcher.finish()
+  whole(said, 'epoch 1', 'resumed at epoch 1', 'epoch 2')
+  assert (len(bed.cloud['created']), bed.cloud['deleted']) == (2, 1)
+  return 'the old one is deleted, a new one is created, the run resumes; exit code 0'
+
+
+@scenario
+def worker_reboots(bed: Bed) -> str:
+  """Worker 1 reboots; worker 0 waits for it for ever."""
+  for worker in ('w0.1', 'w1.1'):
+    bed.program('print epoch 1', 'wait never', worker=worker)
+  bed.program('print resumed', 'exit 8')
+  launcher = bed.launch(grace=1)
+  launcher.wait_for('epoch 1')
+  bed.reboot(1)
+  whole(launcher.finish(8), 'epoch 1', 'stopped by SIGTERM after saving', 'resumed')
+  one_run(bed, starts=2)
+  return 'the rest of the run is stopped, and the run resumes on both; exit code 8'
+
+
+@scenario
+def everything_reboots(bed: Bed) -> str:
+  """Both workers reboot, and a process of theirs gets the number that the training had."""
+  for worker in ('w0.1', 'w1.1'):
+    bed.program('print epoch 1', 'wait never', worker=worker)
+  bed.program('print resumed')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  launcher.kill()
+  for index in (0, 1):
+    bed.reboot(index)
+    (bed.home(index) / 'scs_jax/run/pid').write_text(f'{os.getpid()}\n')  # this process
+  whole(bed.launch().finish(), 'epoch 1', 'resumed')
+  one_run(bed, starts=2)
+  return 'the stranger is left alone; the run resumes; the log has both parts'
+
+
+@scenario
+def machine_shuts_down(bed: Bed) -> str:
+  """The machine ends all processes with SIGTERM, and the training saves and exits 0."""
+  bed.program('print epoch 1', 'wait never', worker='w0.1')
+  bed.program('wait never', worker='w1.1')
+  bed.program('print resumed')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  for index in (0, 1):
+    for process in bed.pids(index).values():
+      os.kill(process, signal.SIGTERM)
+  whole(launcher.finish(), 'epoch 1', 'stopped by SIGTERM after saving', 'resumed')
+  one_run(bed, starts=2)
+  return 'not taken for the end; the run resumes; exit code 0'
+
+
+@scenario
+def keeper_is_killed(bed: Bed) -> str:
+  """`kill -9` of the shell that keeps the exit code, on worker 0; the training lives."""
+  bed.program('print epoch 1', 'wait go', 'print epoch 2')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  os.kill(bed.pids(0)['keeper'], signal.SIGKILL)
+  launcher.kill()
+  again = bed.launch()
+  again.wait_for('epoch 1')
+  assert len(bed.starts()) == 2
+  bed.release()
+  again.finish()
+  one_run(bed, starts=2)
+  return 'the training is followed; as its exit code is lost, it is started once more'
+
+
+@scenario
+def worker_dies(bed: Bed) -> str:
+  """The training dies on worker 1, and hangs on worker 0, whatever the signal."""
+  bed.program('print epoch 1', 'ignore SIGTERM', 'wait never', worker='w0')
+  bed.program('print Traceback: out of memory', 'exit 9', worker='w1')
+  said = bed.launch(grace=1).finish(9)
+  assert 'w1: Traceback: out of memory' in said
+  assert 'exit code 9 on w1' in said
+  one_run(bed)
+  return "worker 0 is stopped, worker 1's error is shown; exit code 9"
+
+
+@scenario
+def worker_hangs_at_the_end(bed: Bed) -> str:
+  """Worker 0 ends well, worker 1 hangs."""
+  bed.program('print done', worker='w0')
+  bed.program('wait never', worker='w1')
+  said = bed.launch(grace=1).finish(1)
+  assert 'a worker did not end within 1 s' in said
+  one_run(bed)
+  return 'worker 1 is stopped; exit code 1'
+
+
+@scenario
+def other_arguments(bed: Bed) -> str:
+  """A run is alive, and the command asks for other arguments, or for another config."""
+  bed.program('print epoch 1', 'wait go')
+  launcher = bed.launch('--args=--config.seed=1')
+  launcher.wait_for('epoch 1')
+  changed = bed.folder / 'quickstart.py'
+  changed.write_text((ROOT / 'configs/quickstart.py').read_text() + '# edited\n')
+  for words in (['--args=--config.seed=2'], ['--args=--config.seed=1', f'--config={changed}']):
+    said = bed.launch(*words).finish(2)
+    assert '--config.seed=1' in said
+    assert '--attach' in said
+    assert '--stop' in said
+  bed.release()
+  launcher.finish()
+  one_run(bed)
+  return 'refused, with the arguments of the run and how to follow or stop it; exit code 2'
+
+
+@scenario
+def two_launchers(bed: Bed) -> str:
+  """The same command twice at the same time."""
+  bed.program('print epoch 1', 'wait go', 'exit 11')
+  pair = [bed.launch(), bed.launch()]
+  for launcher in pair:
+    launcher.wait_for('epoch 1')
+  bed.release()
+  for launcher in pair:
+    launcher.finish(11)
+  one_run(bed)
+  return 'one run; both show its log and end with its exit code, 11'
+
+
+@scenario
+def a_command_is_repeated(bed: Bed) -> str:
+  """The connection breaks after the start, so that gcloud repeats it; the run has ended by then."""
+  bed.program('print epoch 1', 'exit 12')
+  bed.cloud = {**bed.cloud, 'repeats': 'start'}
+  whole(bed.launch().finish(12), 'epoch 1')
+  one_run(bed)
+  return 'one run; exit code 12'
+
+
+# --------------------------------------------------------------------------------------- Arguments
+
+NASTY = (
+  '--config.augment.scale=(0.9,1.1)',
+  '--a=two words',
+  '--b=\'single\' "double" `touch pwned` $(touch pwned) $HOME ${x} \\ \\\\',
+  '--c=; touch pwned; #',
+  '--d=ü 雪 \U0001f600',
+  '--e=two\nlines',
+  '--f=*?[a-z]{a,b}~!',
+  '--g=&|<>%s%n\t',
+  ' leading and trailing ',
+  '',
+  '-',
+  '--',
+  '-n',
+  '\\',
+)
+
+
+@scenario
+def arguments_arrive(bed: Bed) -> str:
+  """Fourteen arguments of spaces, quotes, `$`, `;`, a newline, unicode, nothing, dashes."""
+  bed.program()
+  workdir = "gs://b/x; touch pwned 'y' $(touch pwned)"
+  bed.launch(*(f'--args={word}' for word in NASTY), workdir=workdir).finish()
+  for start in bed.starts():
+    assert start['argv'][3:] == ['--config=configs/quickstart.py', f'--workdir={workdir}', *NASTY]
+  assert len(bed.starts()) == 2
+  assert not list(bed.folder.rglob('pwned'))
+  assert not (ROOT / 'pwned').exists()
+  return 'all arrive byte for byte; nothing else is executed'
+
+
+@scenario
+def nothing_is_executed(bed: Bed) -> str:
+  """Shell commands in name, zone, type, runtime, project, data, config and logs."""
+  bed.program()
+  evil = '; touch pwned; $(touch pwned) `touch pwned` "\'\n'
+  config = bed.folder / f'{evil[:40]}.py'.replace('/', '')
+  config.write_text('# a config\n')
+  for words in (
+    [f'--name=a{evil}'],
+    [f'--zone=a{evil}'],
+    [f'--workdir=gs://b/{evil}', f'--config={config}', f'--type=v4-8{evil}', f'--runtime={evil}'],
+    [f'--data-copy=gs://b/{evil}', f'--project={evil}'],
+    [f'--data-mount=b{evil}'],
+    [f'--create-args={evil}'],
+    [f'--logs={bed.folder}/{evil}'],
+  ):
+    launcher = bed.launch(*words)
+    wait_for(lambda launcher=launcher: launcher.process.poll() is not None)
+  assert len(bed.starts('w0')) >= 2
+  assert not list(bed.folder.rglob('pwned'))
+  assert not (ROOT / 'pwned').exists()
+  return 'refused, or passed on as text; nothing is executed'
+
+
+@scenario
+def own_config(bed: Bed) -> str:
+  """A config outside configs/ with an argument and its modules; a workdir's config.json."""
+  bed.program()
+  mine = bed.folder / 'my project'
+  mine.mkdir()
+  for name in ('my_config.py', 'my_nets.py', 'config.json'):
+    (mine / name).write_text(name)
+  bed.launch(config='my_config.py:wide:2', folder=mine).finish()
+  bed.launch(config=f'{mine}/config.json').finish()
+  first, second = bed.starts('w0')
+  assert '--config=my_config.py:wide:2' in first['argv']
+  assert {'configs', 'my_config.py', 'my_nets.py'} <= set(first['folder'])
+  assert '--config=config.json' in second['argv']
+  assert 'config.json' in second['folder']
+  return 'copied with the Python files beside it; the argument arrives'
+
+
+@scenario
+def create_arguments(bed: Bed) -> str:
+  """Flags for create: --reserved, a network, a service account, labels."""
+  bed.program()
+  flags = ('--reserved', '--network=my net', '--service-account=a@b', '--labels=a=b,c=d')
+  bed.launch(*(f'--create-args={flag}' for flag in flags)).finish()
+  (created,) = bed.cloud['created']
+  assert set(flags) <= set(created)
+  return 'passed to create as typed'
+
+
+# ------------------------------------------------------------------------------ The cloud says no
+
+
+@scenario
+def no_quota(bed: Bed) -> str:
+  """Quota is exhausted whenever the machine is asked for."""
+  quota = "RESOURCE_EXHAUSTED: Quota limit 'TPUV5sLitepodPerProjectPerZone' has been exceeded."
+  bed.plan(quota)
+  begun = time.monotonic()
+  said = bed.launch('--attempts=4', poll=1).finish(75)
+  seconds = time.monotonic() - begun
+  assert len(bed.cloud['created']) == 4
+  assert seconds > 1 + 2 + 4
+  for text in ('Quota limit', 'gave up after 4 attempts', 'Ask for quota', 'next one in 4 s'):
+    assert text in said, said
+  return 'four attempts, with pauses of 1, 2 and 4 s; says what to ask for; exit code 75'
+
+
+@scenario
+def request_fails(bed: Bed) -> str:
+  """Every request ends as FAILED."""
+  bed.plan(['WAITING_FOR_RESOURCES', 'FAILED'])
+  said = bed.launch('--attempts=3').finish(75)
+  assert (len(bed.cloud['created']), bed.cloud['deleted']) == (3, 3)
+  assert 'gave up after 3 attempts: scs became FAILED' in said
+  return 'three attempts, each deleted; says what to ask for; exit code 75'
+
+
+@scenario
+def always_preempted(bed: Bed) -> str:
+  """Every machine is taken away before it can be used."""
+  bed.plan(['PROVISIONING', 'SUSPENDING', 'SUSPENDED'])
+  said = bed.launch('--attempts=3', '--spot').finish(75)
+  assert (len(bed.cloud['created']), bed.cloud['deleted']) == (3, 3)
+  assert 'scs became SUSPENDED' in said
+  return 'three attempts, each deleted; exit code 75'
+
+
+@scenario
+def request_is_refused(bed: Bed) -> str:
+  """create is not permitted, or has a flag that gcloud does not know."""
+  bed.plan('PERMISSION_DENIED: Permission tpu.nodes.create denied')
+  assert 'PERMISSION_DENIED' in bed.launch().finish(2)
+  bed.plan()
+  assert 'unrecognized arguments' in bed.launch('--create-args=--colour=red').finish(2)
+  assert len(bed.calls('create')) == 2
+  return "gcloud's words are shown; not tried again; exit code 2"
+
+
+@scenario
+def gcloud_fails(bed: Bed) -> str:
+  """describe fails twice, for want of a network or a login; then scp, ssh and delete fail."""
+  bed.program('print epoch 1')
+  bed.plan(['FAILED'], ['ACTIVE'], describe=2, scp=1, ssh=2, delete=1)
+  said = bed.launch().finish()
+  whole(said, 'epoch 1')
+  assert len(bed.cloud['created']) == 2
+  assert 'could not describe' in said
+  one_run(bed)
+  return 'each is tried again, and no second machine is created; one run; exit code 0'
+
+
+@scenario
+def installation_fails(bed: Bed) -> str:
+  """The installation fails once on a worker; then on all, always."""
+  bed.program('print epoch 1')
+  (bed.folder / 'failing_installs').write_text('x\n')
+  whole(bed.launch().finish(), 'epoch 1')
+  one_run(bed)
+  (bed.folder / 'failing_installs').write_text('x\n' * 100)
+  said = bed.launch('--attempts=2').finish(75)
+  assert 'gave up after 2 attempts: the installation failed' in said
+  assert 'Failed to fetch' in said
+  one_run(bed)
+  return 'tried again; then given up and named; nothing was started; exit code 75'
+
+
+@scenario
+def start_fails(bed: Bed) -> str:
+  """The run cannot be started on worker 1."""
+  bed.program('print epoch 1', 'wait never')
+  bed.cloud = {**bed.cloud, 'resource': {'name': 'scs', 'states': ['ACTIVE']}}
+  (bed.home(1) / 'scs_jax').mkdir()
+  (bed.home(1) / 'scs_jax/run').symlink_to('/nowhere')
+  said = bed.launch('--attempts=2').finish(75)
+  assert 'gave up after 2 attempts: the run could not be started' in said
+  assert 'run' in said
+  assert not bed.starts('w1')
+  wait_for(lambda: not bed.on_worker())
+  return 'worker 0 is stopped, too; tried again, then given up; exit code 75'
+
+
+@scenario
+def chatty_shell(bed: Bed) -> str:
+  """The shells of the workers greet whoever logs in."""
+  bed.program('print epoch 1', 'exit 14')
+  for index in (0, 1):
+    shell = bed.folder / f'w{index}.shell'
+    greeting = 'case $SSH_ORIGINAL_COMMAND in *sftp*) ;; *) echo Welcome; echo ended 0 ;; esac\n'
+    shell.write_text(shell.read_text().replace('cd ', f'{greeting}cd ', 1))
+  said = bed.launch().finish(14)
+  whole(said, 'epoch 1')
+  one_run(bed)
+  return 'their words are neither log nor answer; exit code 14'
+
+
+@scenario
+def wheel_cannot_be_built(bed: Bed) -> str:
+  """The wheel cannot be built on this machine."""
+  (bed.folder / 'no_wheel').touch()
+  assert 'the wheel could not be built' in bed.launch().finish(2)
+  assert not bed.calls('create')
+  return 'said before a machine is created; exit code 2'
+
+
+@scenario
+def data(bed: Bed) -> str:
+  """A data set to copy; a bucket to mount, without and with gcsfuse."""
+  bed.program()
+  bed.launch('--data-copy=gs://b/my data').finish()
+  said = bed.launch('--data-mount=bucket').finish(2)
+  assert 'has no gcsfuse: install it there, or use --data-copy' in said
+  shutil.copy(bed.folder / 'worker_bin/gcloud', bed.folder / 'worker_bin/gcsfuse')
+  bed.launch('--data-mount=bucket').finish()
+  target = f'{bed.home(0)}/tensorflow_datasets|'
+  calls = (bed.folder / 'data_calls').read_text().splitlines()
+  assert f'storage|rsync|--recursive|gs://b/my data|{target}' in calls
+  assert f'-o|ro|--implicit-dirs|bucket|{target}' in calls
+  assert len(bed.starts()) == 4
+  return 'copied and mounted; a missing gcsfuse is said in a sentence'
+
+
+# --------------------------------------------------------------------------------- Other commands
+
+
+@scenario
+def attach_and_stop(bed: Bed) -> str:
+  """--attach from elsewhere, then --stop; with no run and with no machine, too."""
+  bed.program('print epoch 1', 'wait never')
+  assert 'it is ABSENT' in bed.manage('--attach').finish(2)
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  attached = bed.manage('--attach')
+  attached.wait_for('epoch 1')
+  assert 'the command that started it resumes it' in bed.manage('--stop').finish()
+  for follower in (launcher, attached):
+    said = follower.finish()
+    whole(said, 'epoch 1', 'stopped by SIGTERM after saving')
+    assert 'the run was stopped' in said
+  one_run(bed)
+  assert 'no run is alive' in bed.manage('--stop').finish(2)
+  bed.program('print resumed')
+  whole(bed.launch().finish(), 'resumed')
+  return 'the log is shown, the training saves and ends; the same command resumes it'
+
+
+@scenario
+def attached_machine_is_lost(bed: Bed) -> str:
+  """The machine is taken away while --attach follows its run."""
+  bed.program('print epoch 1', 'wait never')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  launcher.kill()
+  attached = bed.manage('--attach')
+  attached.wait_for('epoch 1')
+  bed.preempt()
+  assert 'scs cannot be reached: it is SUSPEND' in attached.finish(2)
+  assert (len(bed.cloud['created']), bed.cloud['deleted']) == (1, 0)
+  return 'said; nothing is deleted or created; exit code 2'
+
+
+@scenario
+def workers_do_not_answer(bed: Bed) -> str:
+  """The workers accept commands and answer nothing."""
+  for index in (0, 1):
+    (bed.folder / f'w{index}.shell').write_text('#!/bin/sh\ncat > /dev/null\n')
+  said = bed.launch('--attempts=2').finish(75)
+  assert 'gave up after 2 attempts' in said
+  assert not bed.starts()
+  return 'not taken for a run that has ended; exit code 75'
+
+
+@scenario
+def logs_and_delete(bed: Bed) -> str:
+  """--logs of two workers, --delete, and --delete-at-end of a run that fails."""
+  bed.program('print first', worker='w0')
+  bed.program('print second', 'exit 13', worker='w1')
+  bed.launch().finish(13)
+  bed.manage(f'--logs={bed.folder}/my logs').finish()
+  logs = [(bed.folder / 'my logs' / f'worker-{i}.log').read_text() for i in (0, 1)]
+  assert logs == ['first\n', 'second\n']
+  bed.manage('--delete').finish()
+  assert bed.cloud['resource'] is None
+  said = bed.launch('--delete-at-end').finish(13)
+  assert bed.cloud['resource'] is None
+  assert 'billed' not in said
+  return 'both logs are fetched; the machine is gone; the exit code stays'
+
+
+@scenario
+def interrupted(bed: Bed) -> str:
+  """Ctrl-C while the training runs."""
+  bed.program('print epoch 1', 'wait go')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  launcher.process.send_signal(signal.SIGTERM)
+  said = launcher.finish(130)
+  assert 'a run that was started goes on' in said
+  wait_for(lambda: not bed.on_launcher())
+  assert any('scs_jax.main' in line for line in bed.on_worker())
+  bed.release()
+  bed.launch().finish()
+  one_run(bed)
+  return 'the run goes on; says how to follow and to stop it'
+
+
+# ------------------------------------------------------------------------------- The real training
+
+
+def _real(bed: Bed, **variables: str) -> None:
+  """Makes `scs_jax.main` what the workers run, as the processes of one run."""
+  everything = {
+    'PYTHONPATH': ROOT,
+    'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{free_port()}',
+    'JAX_NUM_PROCESSES': 2,
+    'JAX_PROCESS_ID': '${HOME: -1}',  # of the home w0 or w1
+    'JAX_NUM_CPU_DEVICES': 1,
+    **variables,
+  }
+  exports = ' '.join(f'{name}={value}' for name, value in everything.items())
+  path = bed.folder / 'training'
+  path.write_text(f'#!/bin/bash\nexport {exports}\nexec {sys.executable} "$@"\n')
+
+
+@scenario
+def real_training(bed: Bed) -> str:
+  """`scs_jax.main` on two workers that CPUs stand in for: connections break, --stop, go on."""
+  _real(bed, JAX_PLATFORMS='cpu')
+  changes = (
+    'data.train_split=train[:640]',
+    'data.eval_split=test[:100]',
+    'total_epochs=20',
+    'log_every_steps=1',
+  )
+  words = [f'--args=--config.{change}' for change in changes]
+  metrics = bed.folder / 'run (1)' / 'metrics.jsonl'
+  rows = lambda: [json.loads(line) for line in metrics.read_text().splitlines()]
+  launch = lambda: bed.launch(*words, workdir=str(metrics.parent), grace=60)
+  launcher = launch()
+  launcher.wait_for('starting of 200 steps')
+  bed.cut()
+  wait_for(lambda: metrics.exists() and len(rows()) > 20)
+  bed.manage('--stop', grace=60).finish()
+  said = launcher.finish()
+  assert said.count('starting of 200 steps') == 1
+  assert 'stopped by' in said
+  stopped = max(row['step'] for row in rows())
+  assert stopped < 200
+  assert f'step {stopped} of 200' in launch().finish()
+  steps = [row['step'] for row in rows() if 'train/loss' in row]
+  assert steps == list(range(1, 201)), steps
+  return 'it saves and stops, and resumes at that step; each of 200 steps is logged once'
+
+
+@scenario
+def no_tpu(bed: Bed) -> str:
+  """`scs_jax.main`, with the real JAX, where there is no TPU."""
+  _real(bed)
+  said = bed.launch(workdir=str(bed.folder / 'run')).finish(1)
+  assert 'tpu' in said
+  assert 'starting of' not in said
+  assert not (bed.folder / 'run' / 'metrics.jsonl').exists()
+  return "JAX's error is shown; nothing trains on the CPU; exit code 1"

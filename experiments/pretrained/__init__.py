@@ -1,0 +1,1 @@
+"""Which networks come with the package? `python -m experiments.pretrained`."""
