@@ -188,6 +188,9 @@ class TestHolder:
       (path / 'lock').unlink()
       with pytest.raises(WorkdirError, match='is now held by nobody: its lock was removed'):
         check_present(path)
+      (path / 'lock').write_bytes(b'\xff')
+      with pytest.raises(WorkdirError, match='is now held by'):
+        check_present(path)
       (path / 'lock').write_text('process 7 on there\n7 abc\n')
       with pytest.raises(WorkdirError, match='is now held by process 7 on there'):
         check_present(path)

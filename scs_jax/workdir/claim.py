@@ -78,7 +78,7 @@ def claim(
 @contextlib.contextmanager
 def _locked(path: epath.Path) -> Iterator[None]:
   """Holds the lock of a file, which then says who holds it."""
-  with open(storage.open_own(path, os.O_RDWR), 'r+') as lock:
+  with open(storage.open_own(path, os.O_RDWR), 'r+', errors='replace') as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
