@@ -254,12 +254,10 @@ def read_sizes(path: epath.Path) -> dict[str, Any] | None:
 
 def _read(path: epath.Path, name: str, remedy: str) -> dict[str, Any]:
   try:
-    if not storage.is_bucket(path) and not os.path.isfile(path / name):
-      raise ValueError('it is not a file')
-    value = json.loads((path / name).read_text())
+    value = json.loads(storage.read_whole(path / name))
     if not isinstance(value, dict):
       raise ValueError(f'it holds a {type(value).__name__}')
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise ArgumentError(
       f'--workdir {path} has a {name} that cannot be read ({error}): {remedy}'
     ) from error
