@@ -78,7 +78,7 @@ def claim(
 @contextlib.contextmanager
 def _locked(path: epath.Path) -> Iterator[None]:
   """Holds the lock of a file, which then says who holds it."""
-  with open(storage.open_own(path, os.O_RDWR), 'r+') as lock:
+  with open(storage.open_own(path, os.O_RDWR), 'r+', errors='replace') as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -254,12 +254,10 @@ def read_sizes(path: epath.Path) -> dict[str, Any] | None:
 
 def _read(path: epath.Path, name: str, remedy: str) -> dict[str, Any]:
   try:
-    if not storage.is_bucket(path) and not os.path.isfile(path / name):
-      raise ValueError('it is not a file')
-    value = json.loads((path / name).read_text())
+    value = json.loads(storage.read_whole(path / name))
     if not isinstance(value, dict):
       raise ValueError(f'it holds a {type(value).__name__}')
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise ArgumentError(
       f'--workdir {path} has a {name} that cannot be read ({error}): {remedy}'
     ) from error
