@@ -20,8 +20,10 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 from absl import flags
 
+from scs_jax import data
 from scs_jax.errors import UserError
 
 QUICK = ('--config=configs/quickstart.py', '--workdir=DIR/run')
@@ -151,7 +153,7 @@ augment.translate=1.01                | in [0, 1]
 augment.translate=-0.1                | in [0, 1]
 augment.scale=1.1                     | two numbers (smallest, largest)
 augment.scale=(1.2,0.8)               | two numbers (smallest, largest)
-augment.scale=(0,1)                   | two numbers (smallest, largest)
+augment.scale=(0.0,1.0)               | two numbers (smallest, largest)
 augment.scale=(0.9,1.0,1.1)           | two numbers (smallest, largest)
 augment.scale=(0.9,1.1                | two numbers (smallest, largest)
 augment.scale=(0.9,'a')               | two numbers (smallest, largest)
@@ -177,8 +179,6 @@ data.name=my-data:load                | is not MODULE:NAME
 data.name=:load                       | write 'my_module:load'
 data.name=my_data:number              | a function of the split
 data.name=my_data:text                | Return Examples(
-data.name=my_data:floats              | must be uint8
-data.name=my_data:outside             | choose a split with labels
 data.train_split=                     | not empty
 data.train_split=trian                | 'train'
 data.train_split=train[:0]            | empty
@@ -229,7 +229,6 @@ model.stack=()                        | must end with a 'head'
 model.stack=head                      | each a dict
 model.stack=5                         | each a dict
 model.stack=None                      | each a dict
-model.stack=({'kind':'scs'},)         | must end with its only 'head'
 model.stack=({'kind':'head'}          | each a dict
 model.stack[0]=5                      | each a dict
 model.stack[9].features=4             | is not in
@@ -252,7 +251,7 @@ model.stack[0].q_init=-1              | only a fixed q may be 0
 model.stack[0].kind=scz               | did you mean 'scs'?
 model.stack[0]={'kind':'scs'}         | needs features
 model.stack[1].window=0               | at least 1
-model.stack[1].kind=again             | unknown setting
+model.stack[1].kind=again             | needs layer
 model.stack[-1].kind=abs              | must end with its only 'head'
 """
 
@@ -289,7 +288,7 @@ cct: attend=7                         | true or false
 convmixer: width=0                    | at least 1
 convmixer: depth=-1                   | at least 1
 convmixer: window=0                   | at least 1
-convmixer: patch=99                   | use a smaller window
+convmixer: patch=99                   | at most the size of the image
 densenet: growth=0                    | at least 1
 densenet: layers=(-1,2)               | at least 1
 hukkelas: levels=-1                   | at least 1
@@ -346,7 +345,8 @@ FILES = {
   'key that is new': (f'{BEGIN}  config.unlock()\n  config.sed = 3\n  return config\n', (
     "'sed'", "the nearest is 'seed'")),
   'no stack': (f'{BEGIN}  return config\n', ('model.stack', 'each a dict', 'None')),
-  'no number': (f'{BEGIN}  config.total_epochs = float("nan")\n  return config\n', (
+  'no number': (f'{BEGIN}  config = default("resnet")\n  config.total_epochs = 0 * 1e999\n'
+    '  return config\n', (
     'total_epochs', 'finite', 'nan')),
 }  # fmt: skip
 JSON = {
@@ -375,7 +375,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     'configs/quikstart.py', "did you mean 'configs/quickstart.py'?")),
   'unknown name of a config': (('--config=quikstart', QUICK[1]), (
     "'quikstart'", "did you mean 'quickstart'?")),
-  'config that is a folder': (('--config=configs', QUICK[1]), ('configs is a folder', 'name')),
+  'config that is a folder': (('--config=./configs', QUICK[1]), ('configs is a folder', 'name')),
   'config that is a page': (('--config=README.md', QUICK[1]), ('README.md, line', 'SyntaxError')),
   'config.json that is not there': (('--config=DIR/run/config.json', QUICK[1]), (
     'config.json cannot be read', 'there is no such file')),
@@ -403,7 +403,13 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
   'summary of nothing': (('--mode=summary',), ('--mode=summary', '--config or --workdir')),
   'export to nowhere': (('--mode=export', QUICK[1]), ('--output must be given',)),
   'export of nothing': (('--mode=export', QUICK[1], '--output=DIR/a.safetensors'), (
-    'DIR/run', 'run')),
+    'is no folder', 'workdir')),
+  'data of floats': ((*QUICK, '--config.data.name=my_data:floats'), (
+    'images must be uint8', 'my_data.py, line 7')),
+  'labels outside the classes': ((*QUICK, '--config.data.name=my_data:outside'), (
+    'labels[0]=9', 'choose a split with labels', 'my_data.py, line 8')),
+  'stack without a head': ((*QUICK, "--config.model.stack=({'kind': 'scs', 'features': 4},)"), (
+    "{'kind': 'scs', 'features': 4}", "must end with its only 'head'")),
   'explorer of nothing': (('--mode=explorer', QUICK[1]), ('holds no run', 'train first')),
   'step that is no number': ((*QUICK, '--mode=eval', '--step=last'), ('--step=last',)),
   'evaluation of nothing': ((*QUICK, '--mode=eval'), ('holds no run', 'train first')),
@@ -530,6 +536,7 @@ def quick(folder: pathlib.Path) -> dict[str, str]:
   (folder / 'my_nets.py').write_text(MY_NETS)
   sys.path.insert(0, str(folder))
   found = {}
+  kept = [data.load('mnist5k', split) for split in ('train', 'test')]  # for all inputs
   for name, words, said in command_lines(folder):
     typed = [word.replace('DIR', str(folder)) for word in words]
     found[name] = _wrong(functools.partial(_main, typed), said)
@@ -538,6 +545,7 @@ def quick(folder: pathlib.Path) -> dict[str, str]:
       shutil.rmtree(folder / 'run')
   for name, (code, said) in CALLS.items():
     found[f'call: {name}'] = _wrong(functools.partial(exec, code, {}), said)
+  del kept
   return found
 
 
@@ -576,8 +584,11 @@ def _case(line: str, config: str) -> Case:
   typed, remedy = map(str.strip, line.split('|'))
   assignments = typed.split()
   key, _, word = assignments[-1].partition('=')
-  argument = key.partition('[')[0].rpartition('.')[2].removeprefix('train_').removeprefix('eval_s')
-  words = (config, QUICK[1], *(f'--config.{each}' for each in assignments))
+  argument = {'model.name': 'model', 'data.train_split': 'split', 'data.eval_split': 'split'}.get(
+    key, key.partition('[')[0].rpartition('.')[2]
+  )
+  short = '--config.total_epochs=0.1'  # should it be accepted after all
+  words = (config, QUICK[1], short, *(f'--config.{each}' for each in assignments))
   return f'config: {line}', words, (remedy, argument, word)
 
 
@@ -623,7 +634,8 @@ def _is_number(word: str) -> bool:
 
 
 if __name__ == '__main__':
-  os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')  # a batch of 63 does not divide by 8
+  os.environ['JAX_NUM_CPU_DEVICES'] = '8'  # a batch of 63 does not divide by 8
+  jax.config.update('jax_num_cpu_devices', 8)
   with tempfile.TemporaryDirectory() as place:
     answers = quick(pathlib.Path(place))
   wrong = {name: answer for name, answer in answers.items() if answer}
