@@ -183,7 +183,8 @@ def test_a_real_full_disk_ends_the_run_in_one_line(tmp_path, capfd):
 
 
 def test_a_picture_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
-  monkeypatch.setattr(pictures, 'draw', lambda model, image, folder: (folder / 'x').write_text(''))
+  write = lambda model, image, folder, name: (folder / 'x').write_text(name)
+  monkeypatch.setattr(pictures, 'draw', write)
   experiment = Experiment(small_config())
   state = experiment.first_state(experiment.mesh())
   assert loop.draw_pictures(experiment, state, epath.Path(tmp_path)) == ''

@@ -1,6 +1,6 @@
 """Inputs that are wrong: each must be answered by one line with argument, value and remedy.
 
-python -m experiments.faults.bad_inputs      tries all that one process can try, in half a minute
+python -m experiments.faults.bad_inputs      tries all that one process can try, in ten seconds
 
 `python -m experiments.faults --only=bad_inputs` also tries those that need an environment of their
 own, each in a process.

@@ -4,6 +4,7 @@ In a clone they are in `configs/`. The wheel has a copy of that folder inside th
 """
 
 import ast
+import os
 import pathlib
 
 from scs_jax.errors import check_known
@@ -29,7 +30,7 @@ def path_of(given: str) -> str:
     ArgumentError: there is no config file of that name.
   """
   name, colon, argument = given.partition(':')
-  if not name.isidentifier():
+  if not name.isidentifier() or (name not in names() and os.path.isdir(name)):
     return given
   check_known('config', name, names())
   return f'{folder() / name}.py{colon}{argument}'
