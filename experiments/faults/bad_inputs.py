@@ -526,14 +526,19 @@ class Lacking(nnx.Module):
 """
 
 
+def write_modules(folder: pathlib.Path) -> None:
+  """Writes the user's own modules that some of the inputs name."""
+  (folder / 'my_data.py').write_text(MY_DATA)
+  (folder / 'my_nets.py').write_text(MY_NETS)
+
+
 def quick(folder: pathlib.Path) -> dict[str, str]:
   """Tries everything that one process can try.
 
   Returns:
     The name of each input, and what is wrong with its answer: '' if nothing is.
   """
-  (folder / 'my_data.py').write_text(MY_DATA)
-  (folder / 'my_nets.py').write_text(MY_NETS)
+  write_modules(folder)
   sys.path.insert(0, str(folder))
   found = {}
   kept = [data.load('mnist5k', split) for split in ('train', 'test')]  # for all inputs
