@@ -153,7 +153,10 @@ def holds_run(path: epath.Path) -> bool:
   except UserError:
     raise
   except Exception as error:  # of the network, the credentials or the bucket: many kinds
-    raise ArgumentError(f'--workdir {path} cannot be reached: {storage.reason(error)}') from error
+    what = f'--workdir {path}'
+    if storage.is_bucket(path):
+      raise buckets.unreachable(what, error) from error
+    raise ArgumentError(f'{what} cannot be reached: {storage.reason(error)}') from error
 
 
 def check_present(path: epath.Path) -> None:
