@@ -544,7 +544,10 @@ class TestReadingBack:
 
   def test_what_is_not_a_file_is_damage(self, copy):
     os.mkfifo(copy / '200/state/pipe')  # reading it would wait for a writer
-    assert restore_step(copy) == (100, {200: 'state/pipe is not a file'})
+    assert restore_step(copy, read_only=True) == (100, {200: 'state/pipe is not a file'})
+    (copy / '200/manifest.json').unlink()
+    os.mkfifo(copy / '200/manifest.json')
+    assert restore_step(copy) == (100, {200: 'manifest.json is not a file'})
 
   def test_a_manifest_without_its_entries_is_damaged(self, copy):
     (copy / '200/manifest.json').write_bytes(manifest.encode({'step': 200, 'files': {}}))

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from scs_jax.errors import ArgumentError
-from scs_jax.train import config_file
-from scs_jax.train.config import to_json
+from scs_jax.train import Experiment, config_file
+from scs_jax.train.config import default, to_json
+from scs_jax.workdir import buckets
 
 BEGIN = 'from scs_jax.train.config import default\n\n\ndef get_config(widths="4"):\n'
 GOOD = f'{BEGIN}  config = default("resnet")\n  config.model.widths = (int(widths),)\n'
@@ -98,6 +99,17 @@ def test_an_absent_file_is_told_the_nearest(load, tmp_path):
     config_file.load('mien.py')
   with pytest.raises(ArgumentError, match='is a folder: name its config'):
     config_file.load(str(tmp_path))
+
+
+def test_a_bucket_that_does_not_answer_is_told(monkeypatch):
+  monkeypatch.setenv('STORAGE_EMULATOR_HOST', 'http://127.0.0.1:1')
+  monkeypatch.setattr(buckets, 'limits', lambda: {'timeout': 1, 'retry': None})
+  with pytest.raises(ArgumentError, match=r'^--config gs://b/config\.json cannot be reached'):
+    config_file.load('gs://b/config.json')
+  config = default('resnet')
+  config.data.update(name='mnist', data_dir='gs://b/tfds')
+  with pytest.raises(ArgumentError, match=r'^data\.data_dir gs://b/tfds cannot be reached; check'):
+    _ = Experiment(config).eval_set
 
 
 def test_an_error_in_an_imported_file_is_told_with_both_places(load, tmp_path, monkeypatch):

@@ -129,6 +129,12 @@ def test_a_link_is_not_followed(tmp_path):
   assert target.read_text() == 'mine'
 
 
+def test_a_pipe_is_not_read(tmp_path):
+  os.mkfifo(tmp_path / 'metrics.jsonl')  # reading it would wait for a writer
+  with pytest.raises(SaveError, match='is not a file'):
+    MetricLog(tmp_path, start=0, total_steps=1)
+
+
 def test_rows_that_were_removed_fail_the_save(tmp_path):
   with MetricLog(tmp_path, start=0, total_steps=3) as log:
     log.write(1, {'x': 1.0})

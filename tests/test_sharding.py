@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from scs_jax.errors import ArgumentError
 from scs_jax.train import sharding
 
 
@@ -72,32 +73,63 @@ def test_a_batch_that_does_not_divide_is_told_the_nearest():
     sharding.check_batch(mesh, 3)
 
 
+@pytest.fixture
+def machine(monkeypatch):
+  """A machine with some cores, whose environment sets no count; returns what JAX is told."""
+  told = []
+
+  def machine(cores, **environment):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(cores), raising=False)
+    for name in ('JAX_NUM_CPU_DEVICES', 'XLA_FLAGS', 'PJRT_NPROC'):
+      monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+      monkeypatch.setenv(name, value)
+    monkeypatch.setattr(jax.config, 'update', lambda *words: told.append(words))
+    return told
+
+  return machine
+
+
 @pytest.mark.parametrize(
   ('cores', 'batch', 'devices'), [(4, 128, 4), (4, 6, 3), (3, 128, 2), (4, 7, 1)]
 )
-def test_cpu_cores_become_devices_that_divide_the_batch(cores, batch, devices):
-  code = (
-    f'import os; os.sched_getaffinity = lambda _: range({cores})\n'
-    f'import jax; from scs_jax.train import sharding; sharding.use_cpu_cores({batch})\n'
-    'print(jax.device_count("cpu"))'
-  )
-  run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-  assert int(run.stdout) == devices
+def test_cpu_cores_become_devices_that_divide_the_batch(machine, cores, batch, devices):
+  told = machine(cores)
+  sharding.use_cpu_cores(batch)
+  assert told == [('jax_num_cpu_devices', devices)]
 
 
 @pytest.mark.parametrize(
   'given',
   [{'JAX_NUM_CPU_DEVICES': '3'}, {'XLA_FLAGS': '--xla_force_host_platform_device_count=3'}],
 )
-def test_a_given_count_of_cpu_devices_stays_and_has_spare_threads_too(given):
+def test_a_given_count_of_cpu_devices_stays_and_has_spare_threads_too(machine, given):
+  told = machine(4, **given)
+  sharding.use_cpu_cores(128)
+  assert told == []
+  assert os.environ['PJRT_NPROC'] == '9'
+
+
+def test_jax_has_the_devices_that_it_is_told():
   code = (
     'import os; os.sched_getaffinity = lambda _: range(4)\n'
-    'import jax; from scs_jax.train import sharding; sharding.use_cpu_cores(128)\n'
-    'print(jax.device_count("cpu"), os.environ["PJRT_NPROC"])'
+    'import jax; from scs_jax.train import sharding; sharding.use_cpu_cores(6)\n'
+    'print(jax.device_count("cpu"))'
   )
   known = ('JAX_NUM_CPU_DEVICES', 'XLA_FLAGS', 'PJRT_NPROC')
-  environment = {name: value for name, value in os.environ.items() if name not in known} | given
+  environment = {name: value for name, value in os.environ.items() if name not in known}
   run = subprocess.run(
     [sys.executable, '-c', code], capture_output=True, text=True, check=True, env=environment
   )
-  assert run.stdout.split() == ['3', '9']
+  assert int(run.stdout) == 3
+
+
+def test_a_platform_that_is_not_there_is_told(monkeypatch):
+  def refuse():
+    raise RuntimeError("Unable to initialize backend 'tpu'")
+
+  monkeypatch.setattr(jax, 'devices', refuse)
+  with pytest.raises(
+    ArgumentError, match=r"JAX_PLATFORMS='cpu' cannot .*'tpu'.*unset the variable"
+  ):
+    sharding.make_mesh()

@@ -8,6 +8,7 @@ and `folders` mount small file systems, which only root may do.
 """
 
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -18,7 +19,7 @@ from absl import flags as absl_flags
 
 from experiments import flags
 from experiments.faults import disks, pods
-from experiments.faults.bad_inputs import COMMANDS, ENVIRONMENTS, missing
+from experiments.faults.bad_inputs import COMMANDS, ENVIRONMENTS, missing, write_modules
 from experiments.faults.runs import Path, start
 from experiments.results import append, results_file
 
@@ -34,11 +35,13 @@ def bad_inputs(folder: Path) -> dict[str, Any]:
   words = [sys.executable, '-m', 'experiments.faults.bad_inputs']
   found = json.loads(start(words, JAX_NUM_CPU_DEVICES='8').communicate()[0])
   wrong, seconds = found['not answered well'], []
+  write_modules(folder)
+  path = {'PYTHONPATH': os.pathsep.join([str(folder), os.environ.get('PYTHONPATH', '')])}
   commands = {name: ({}, words, said) for name, (words, said) in COMMANDS.items()}
   for name, (environment, words, said) in {**commands, **ENVIRONMENTS}.items():
     typed = [word.replace('DIR', str(folder)) for word in words]
     begun = time.perf_counter()
-    process = start([sys.executable, '-m', 'scs_jax.main', *typed], **environment)
+    process = start([sys.executable, '-m', 'scs_jax.main', *typed], **path, **environment)
     answer = process.communicate(timeout=120)[0]
     seconds.append(time.perf_counter() - begun)
     problem = missing(answer.removeprefix('error: ').removesuffix('\n'), said)

@@ -1,7 +1,6 @@
 """Inputs that are wrong: each must be answered by one line with argument, value and remedy.
 
-python -m experiments.faults.bad_inputs      tries all that one process can try
-python -m experiments.faults.bad_inputs 8    tries every eighth
+python -m experiments.faults.bad_inputs      tries all that one process can try, in ten seconds
 
 `python -m experiments.faults --only=bad_inputs` also tries those that need an environment of their
 own, each in a process.
@@ -21,8 +20,10 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 from absl import flags
 
+from scs_jax import data
 from scs_jax.errors import UserError
 
 QUICK = ('--config=configs/quickstart.py', '--workdir=DIR/run')
@@ -152,7 +153,7 @@ augment.translate=1.01                | in [0, 1]
 augment.translate=-0.1                | in [0, 1]
 augment.scale=1.1                     | two numbers (smallest, largest)
 augment.scale=(1.2,0.8)               | two numbers (smallest, largest)
-augment.scale=(0,1)                   | two numbers (smallest, largest)
+augment.scale=(0.0,1.0)               | two numbers (smallest, largest)
 augment.scale=(0.9,1.0,1.1)           | two numbers (smallest, largest)
 augment.scale=(0.9,1.1                | two numbers (smallest, largest)
 augment.scale=(0.9,'a')               | two numbers (smallest, largest)
@@ -178,8 +179,6 @@ data.name=my-data:load                | is not MODULE:NAME
 data.name=:load                       | write 'my_module:load'
 data.name=my_data:number              | a function of the split
 data.name=my_data:text                | Return Examples(
-data.name=my_data:floats              | must be uint8
-data.name=my_data:outside             | choose a split with labels
 data.train_split=                     | not empty
 data.train_split=trian                | 'train'
 data.train_split=train[:0]            | empty
@@ -197,6 +196,7 @@ data.name=svhn_cropped data.data_dir=/nowhere | tfds build
 data.name=svhn_cropped data.data_dir=/dev/null | tfds build
 data.data_dir=                        | not empty
 model.name=scsnet                     | did you mean 'scs_net'?
+model.name=                           | known:
 model.name=resnet                     | default('resnet')
 model.name=nowhere:Net                | add that folder to PYTHONPATH
 model.name=my_nets:MyNett             | did you mean 'MyNet'?
@@ -229,7 +229,6 @@ model.stack=()                        | must end with a 'head'
 model.stack=head                      | each a dict
 model.stack=5                         | each a dict
 model.stack=None                      | each a dict
-model.stack=({'kind':'scs'},)         | must end with its only 'head'
 model.stack=({'kind':'head'}          | each a dict
 model.stack[0]=5                      | each a dict
 model.stack[9].features=4             | is not in
@@ -289,7 +288,7 @@ cct: attend=7                         | true or false
 convmixer: width=0                    | at least 1
 convmixer: depth=-1                   | at least 1
 convmixer: window=0                   | at least 1
-convmixer: patch=99                   | use a smaller window
+convmixer: patch=99                   | at most the size of the image
 densenet: growth=0                    | at least 1
 densenet: layers=(-1,2)               | at least 1
 hukkelas: levels=-1                   | at least 1
@@ -346,7 +345,8 @@ FILES = {
   'key that is new': (f'{BEGIN}  config.unlock()\n  config.sed = 3\n  return config\n', (
     "'sed'", "the nearest is 'seed'")),
   'no stack': (f'{BEGIN}  return config\n', ('model.stack', 'each a dict', 'None')),
-  'no number': (f'{BEGIN}  config.total_epochs = float("nan")\n  return config\n', (
+  'no number': (f'{BEGIN}  config = default("resnet")\n  config.total_epochs = 0 * 1e999\n'
+    '  return config\n', (
     'total_epochs', 'finite', 'nan')),
 }  # fmt: skip
 JSON = {
@@ -375,7 +375,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     'configs/quikstart.py', "did you mean 'configs/quickstart.py'?")),
   'unknown name of a config': (('--config=quikstart', QUICK[1]), (
     "'quikstart'", "did you mean 'quickstart'?")),
-  'config that is a folder': (('--config=configs', QUICK[1]), ('configs is a folder', 'name')),
+  'config that is a folder': (('--config=./configs', QUICK[1]), ('configs is a folder', 'name')),
   'config that is a page': (('--config=README.md', QUICK[1]), ('README.md, line', 'SyntaxError')),
   'config.json that is not there': (('--config=DIR/run/config.json', QUICK[1]), (
     'config.json cannot be read', 'there is no such file')),
@@ -403,7 +403,13 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
   'summary of nothing': (('--mode=summary',), ('--mode=summary', '--config or --workdir')),
   'export to nowhere': (('--mode=export', QUICK[1]), ('--output must be given',)),
   'export of nothing': (('--mode=export', QUICK[1], '--output=DIR/a.safetensors'), (
-    'DIR/run', 'run')),
+    'is no folder', 'workdir')),
+  'data of floats': ((*QUICK, '--config.data.name=my_data:floats'), (
+    'images must be uint8', 'my_data.py, line 7')),
+  'labels outside the classes': ((*QUICK, '--config.data.name=my_data:outside'), (
+    'labels[0]=9', 'choose a split with labels', 'my_data.py, line 8')),
+  'stack without a head': ((*QUICK, "--config.model.stack=({'kind': 'scs', 'features': 4},)"), (
+    "{'kind': 'scs', 'features': 4}", "must end with its only 'head'")),
   'explorer of nothing': (('--mode=explorer', QUICK[1]), ('holds no run', 'train first')),
   'step that is no number': ((*QUICK, '--mode=eval', '--step=last'), ('--step=last',)),
   'evaluation of nothing': ((*QUICK, '--mode=eval'), ('holds no run', 'train first')),
@@ -520,24 +526,31 @@ class Lacking(nnx.Module):
 """
 
 
-def quick(folder: pathlib.Path, every: int = 1) -> dict[str, str]:
-  """Tries everything that one process can try, or every n-th of it.
+def write_modules(folder: pathlib.Path) -> None:
+  """Writes the user's own modules that some of the inputs name."""
+  (folder / 'my_data.py').write_text(MY_DATA)
+  (folder / 'my_nets.py').write_text(MY_NETS)
+
+
+def quick(folder: pathlib.Path) -> dict[str, str]:
+  """Tries everything that one process can try.
 
   Returns:
     The name of each input, and what is wrong with its answer: '' if nothing is.
   """
-  (folder / 'my_data.py').write_text(MY_DATA)
-  (folder / 'my_nets.py').write_text(MY_NETS)
+  write_modules(folder)
   sys.path.insert(0, str(folder))
   found = {}
-  for name, words, said in list(command_lines(folder))[::every]:
+  kept = [data.load('mnist5k', split) for split in ('train', 'test')]  # for all inputs
+  for name, words, said in command_lines(folder):
     typed = [word.replace('DIR', str(folder)) for word in words]
     found[name] = _wrong(functools.partial(_main, typed), said)
     if (folder / 'run').exists():
       found[name] += ' It left a workdir behind.'
       shutil.rmtree(folder / 'run')
-  for name, (code, said) in list(CALLS.items())[::every]:
+  for name, (code, said) in CALLS.items():
     found[f'call: {name}'] = _wrong(functools.partial(exec, code, {}), said)
+  del kept
   return found
 
 
@@ -576,8 +589,11 @@ def _case(line: str, config: str) -> Case:
   typed, remedy = map(str.strip, line.split('|'))
   assignments = typed.split()
   key, _, word = assignments[-1].partition('=')
-  argument = key.partition('[')[0].rpartition('.')[2].removeprefix('train_').removeprefix('eval_s')
-  words = (config, QUICK[1], *(f'--config.{each}' for each in assignments))
+  argument = {'model.name': 'model', 'data.train_split': 'split', 'data.eval_split': 'split'}.get(
+    key, key.partition('[')[0].rpartition('.')[2]
+  )
+  short = '--config.total_epochs=0.1'  # should it be accepted after all
+  words = (config, QUICK[1], short, *(f'--config.{each}' for each in assignments))
   return f'config: {line}', words, (remedy, argument, word)
 
 
@@ -623,9 +639,10 @@ def _is_number(word: str) -> bool:
 
 
 if __name__ == '__main__':
-  os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')  # a batch of 63 does not divide by 8
+  os.environ['JAX_NUM_CPU_DEVICES'] = '8'  # a batch of 63 does not divide by 8
+  jax.config.update('jax_num_cpu_devices', 8)
   with tempfile.TemporaryDirectory() as place:
-    answers = quick(pathlib.Path(place), int((sys.argv[1:] or ['1'])[0]))
+    answers = quick(pathlib.Path(place))
   wrong = {name: answer for name, answer in answers.items() if answer}
   print(json.dumps({'inputs': len(answers), 'not answered well': wrong}, indent=1))
   sys.exit(bool(wrong))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
+from scs_jax.errors import ArgumentError
 from scs_jax.models.parts import DEEP, LayerOptions, Layers, global_mean
 
 
@@ -41,7 +42,14 @@ class ConvMixer(nnx.Module):
       patch: window and strides of the first layer.
       options: of the layers, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
+
+    Raises:
+      ArgumentError: if the image is smaller than a patch.
     """
+    if patch > min(input_shape[:-1]):
+      raise ArgumentError(
+        f'patch {patch} must be at most the size of the image, {input_shape[:-1]}'
+      )
     make = Layers(options, len(input_shape) - 1, rngs)
     self.patches = make.layer(
       input_shape[-1], width, patch, patch, padding='VALID', activation=nnx.gelu

@@ -61,6 +61,7 @@ def check_hosts(experiment: Experiment, workdir: Any, mode: str) -> None:
     return
   failure, found = None, {}
   try:
+    experiment.check_shapes()  # a model of the user may fail on one host alone
     found = fingerprint(experiment, workdir, mode)
   except Exception as error:  # the others must hear of it: they would wait for this process
     failure, found = error, {'failure': f'{type(error).__name__}: {error}'}

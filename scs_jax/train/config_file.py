@@ -63,24 +63,15 @@ def load(given: str) -> Config:
 
 
 def _from_json(path: str) -> Config:
+  if is_bucket(path):
+    buckets.check_reached('--config', path)
   try:
-    values = json.loads(_read(os.path.expanduser(path)))
+    values = json.loads(epath.Path(os.path.expanduser(path)).read_text())
   except FileNotFoundError as error:
     raise ArgumentError(f'--config={path} cannot be read: {_absent(path)}') from error
   except (OSError, ValueError, RecursionError) as error:
     raise ArgumentError(f'--config={path} cannot be read: {error}') from error
   return from_dict(values, path)
-
-
-def _read(path: str) -> str:
-  if not is_bucket(path):
-    return epath.Path(path).read_text()
-  try:
-    return buckets.blob(path).download_as_text(**buckets.limits())
-  except UserError:
-    raise
-  except Exception as error:  # of the network, the credentials or the bucket: many kinds
-    raise OSError(str(error)) from error
 
 
 def _module(given: str, path: str) -> types.ModuleType:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from scs_jax.train import losses, metrics, optim, sharding, steps
 from scs_jax.train.config import Config
 from scs_jax.train.keys import MAY_CHANGE
 from scs_jax.train.steps import State
+from scs_jax.workdir import buckets, is_bucket
 
 
 class Experiment:
@@ -115,6 +117,9 @@ class Experiment:
   def _load(self, split: str) -> Any:
     names = ('data_dir', 'resolution', 'channels', 'workers', 'skip_bad_records')
     settings = {name: self.config.data[name] for name in names}
+    home = settings['data_dir'] or os.environ.get('TFDS_DATA_DIR', '')
+    if is_bucket(home) and self._data_name not in data.EMBEDDED and ':' not in self._data_name:
+      buckets.check_reached('data.data_dir', home)
     examples = data.load(self._data_name, split, **settings)
     self._keep_names(examples)
     return examples

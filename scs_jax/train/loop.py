@@ -21,7 +21,8 @@ def run(experiment: Experiment, workdir: str | os.PathLike) -> dict[str, float]:
   Args:
     experiment: what to train.
     workdir: a folder or `gs://`. It gets `config.json`, `model.json`, `metrics.jsonl`, TensorBoard
-      events, `checkpoints/` and `pictures/`.
+      events, `checkpoints/` and `pictures/`; also `lock`, which names who writes there, and
+      `saved.json`, which tells a run that lost its checkpoints from a new one.
 
   Returns:
     The metrics of the last evaluation: 'val/loss' and 'val/accuracy' or 'val/psnr'.

@@ -78,7 +78,7 @@ def claim(
 @contextlib.contextmanager
 def _locked(path: epath.Path) -> Iterator[None]:
   """Holds the lock of a file, which then says who holds it."""
-  with open(storage.open_own(path, os.O_RDWR), 'r+') as lock:
+  with open(storage.open_own(path, os.O_RDWR), 'r+', errors='replace') as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -153,7 +153,10 @@ def holds_run(path: epath.Path) -> bool:
   except UserError:
     raise
   except Exception as error:  # of the network, the credentials or the bucket: many kinds
-    raise ArgumentError(f'--workdir {path} cannot be reached: {storage.reason(error)}') from error
+    what = f'--workdir {path}'
+    if storage.is_bucket(path):
+      raise buckets.unreachable(what, error) from error
+    raise ArgumentError(f'{what} cannot be reached: {storage.reason(error)}') from error
 
 
 def check_present(path: epath.Path) -> None:
@@ -254,12 +257,10 @@ def read_sizes(path: epath.Path) -> dict[str, Any] | None:
 
 def _read(path: epath.Path, name: str, remedy: str) -> dict[str, Any]:
   try:
-    if not storage.is_bucket(path) and not os.path.isfile(path / name):
-      raise ValueError('it is not a file')
-    value = json.loads((path / name).read_text())
+    value = json.loads(storage.read_whole(path / name))
     if not isinstance(value, dict):
       raise ValueError(f'it holds a {type(value).__name__}')
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise ArgumentError(
       f'--workdir {path} has a {name} that cannot be read ({error}): {remedy}'
     ) from error

@@ -55,7 +55,7 @@ def in_use(lock: epath.Path, text: str) -> WorkdirError:
 def check_held(lock: epath.Path) -> None:
   """Raises WorkdirError if another process took the place of this one."""
   try:
-    text = lock.read_text()
+    text = storage.read_whole(lock).decode(errors='replace')
   except FileNotFoundError:
     text = ''
   except Exception:  # an outage; what is written next will report it

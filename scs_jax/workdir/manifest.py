@@ -34,6 +34,8 @@ def verify(path: epath.Path) -> dict[str, Any]:
   """
   if not (path / MANIFEST).exists():
     raise DamagedError(f'it has no {MANIFEST}: it was never verified')
+  if not is_file(path / MANIFEST):
+    raise DamagedError(f'{MANIFEST} is not a file')
   try:
     manifest = decode((path / MANIFEST).read_bytes())
     if not isinstance(manifest, dict) or not manifest.keys() >= _ENTRIES:
@@ -156,13 +158,13 @@ def _file_names(path: epath.Path, prefix: str = '') -> Iterator[str]:
   for child in path.iterdir():
     if child.is_dir():
       yield from _file_names(child, f'{prefix}{child.name}/')
-    elif _is_file(child):
+    elif is_file(child):
       yield prefix + child.name
     else:
       raise DamagedError(f'{prefix}{child.name} is not a file')
 
 
-def _is_file(path: epath.Path) -> bool:
+def is_file(path: epath.Path) -> bool:
   """Whether it can be read to an end, unlike a pipe. Objects of a bucket have no kind."""
   return '://' in str(path) or os.path.isfile(path)
 

@@ -194,7 +194,7 @@ class _Lines:
     """Drops the rows after `step`; returns how many up to it are damaged."""
     path = self._file.path
     self._file.close()
-    before = path.read_bytes() if path.exists() else None
+    before = storage.read_whole(path) if path.exists() else None
     kept, lost = _rows_until(path, before, step, rows)
     if before is not None and before != b''.join(kept):
       storage.write_whole(path, b''.join(kept))

@@ -16,6 +16,7 @@ A step that lost its manifest bears no such mark. It is never deleted.
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -24,7 +25,7 @@ from absl import logging
 from etils import epath
 
 from scs_jax.errors import ArgumentError
-from scs_jax.workdir.manifest import MANIFEST
+from scs_jax.workdir.manifest import MANIFEST, is_file
 
 _PENDING = '.pending'
 _DELETED = '.deleted'
@@ -87,6 +88,13 @@ def open_own(path: epath.Path, flags: int) -> int:
   # Opening a pipe would otherwise wait for its reader.
   flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
   return os.open(path, flags, 0o644)
+
+
+def read_whole(path: epath.Path) -> bytes:
+  """Returns what a file holds; raises OSError if it is no file, as a pipe that nobody writes to."""
+  if path.exists() and not is_file(path):
+    raise OSError(errno.EINVAL, 'is not a file', str(path))
+  return path.read_bytes()
 
 
 def write_whole(path: epath.Path, data: bytes) -> None:
