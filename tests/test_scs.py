@@ -732,7 +732,7 @@ def test_half_floats_near_the_end_of_their_range_when_centred():
 
 # Norms whose squares are not in the range of float32.
 
-SIZES = [(1e20, 1e-30), (1e-30, 1e20), (1e20, 1e20), (1e-30, 1e-30), (1e30, 1e-34)]
+SIZES = [(1e20, 1e-30), (1e-30, 1e20), (1e20, 1e20), (1e-30, 1e-30), (1e30, 1e-30), (1e-30, 1e30)]
 
 
 @pytest.mark.parametrize('center', [False, True])
@@ -762,6 +762,8 @@ def test_groups_and_images_of_different_sizes():
   for center in (False, True):
     f = jax.jit(functools.partial(scs, center=center, feature_group_count=2))
     y = f(x, kernel)
+    for size in (1e-33, 1e36):
+      np.testing.assert_allclose(f(x * size, kernel), y, atol=1e-5)
     np.testing.assert_allclose(f(x * sizes[:, None, None], kernel), y, atol=1e-5)
 
 

@@ -59,7 +59,8 @@ def centered_patches(
     s = x.astype(dtype)
     first = s[..., ::features]  # of each pixel and group
     if features == 1:
-      lift, sums = jnp.zeros_like(first), (jnp.zeros_like(first),) * 2
+      lift = jnp.zeros_like(first)
+      sums = sum_of_squares(lift, lambda squares: squares)
     else:
       above = s - spread(first)
       lift, sums = add(above) / features, sum_of_squares(above, add)

@@ -1,9 +1,10 @@
 """Squares of values whose squares do not fit in their dtype.
 
 Only values between 1e-19 and 1e19 have a square in float32. Sums of squares are therefore taken
-twice, of values multiplied by a large and by a small power of two (Blue, 1978: A Portable Fortran
-Program to Find the Euclidean Norm of a Vector). One of the two is right. Multiplying by a power of
-two is exact, so it equals the plain sum to the last bit wherever that is right.
+three times: of values multiplied by a large power of two, of the values themselves, and of values
+multiplied by a small power of two (Blue, 1978: A Portable Fortran Program to Find the Euclidean
+Norm of a Vector). One of the three is right. Multiplying by a power of two is exact, so it equals
+the plain sum to the last bit wherever that is right.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,19 +15,18 @@ from jax import lax
 
 from scs_jax.ops.derivatives import safe_sqrt
 
-Sums = tuple[jax.Array, jax.Array]  # of the squares of enlarged and of reduced values
+Sums = tuple[jax.Array, ...]  # of the squares of enlarged, of plain and of reduced values
 
 
 def sum_of_squares(x: jax.Array, total: Callable[[jax.Array], jax.Array]) -> Sums:
   """Returns the sums of the squares of `x`, for `root` and `in_units_of`; `total` adds them up."""
-  enlarged, reduced = (total(jnp.square(x * factor)) for factor in _factors(x.dtype))
-  return enlarged, reduced
+  return tuple(total(jnp.square(x * factor)) for factor in _factors(x.dtype))
 
 
 def root(sums: Sums) -> jax.Array:
   """Returns the square root of the sum: the norm of the values."""
-  enlarge, reduce = _factors(sums[0].dtype)
-  return _right_one(sums, jnp.sqrt(sums[0]) / enlarge, jnp.sqrt(sums[1]) / reduce)
+  factors = _factors(sums[0].dtype)
+  return _right_one(sums, *(jnp.sqrt(s) / factor for s, factor in zip(sums, factors, strict=True)))
 
 
 def in_units_of(unit: jax.Array, sums: Sums) -> jax.Array:
@@ -60,11 +60,15 @@ def norm(x: jax.Array, axis: int) -> jax.Array:
   return safe_sqrt(squares) * unit.reshape(squares.shape)
 
 
-def _factors(dtype: jnp.dtype) -> tuple[float, float]:
-  """In float32 2^48 and 2^-60: the sums are right for norms from 2^-100 to 2^16, and to 2^124."""
+def _factors(dtype: jnp.dtype) -> tuple[float, float, float]:
+  """In float32 2^78, 1 and 2^-66: the sums are right for norms up to 2^-14, 2^64 and 2^128."""
   exponents = jnp.finfo(dtype).maxexp
-  return 2.0 ** (exponents * 3 // 8), 2.0 ** -(exponents * 15 // 32)
+  return 2.0 ** (exponents * 39 // 64), 1.0, 2.0 ** -(exponents * 33 // 64)
 
 
-def _right_one(sums: Sums, of_enlarged: jax.Array, of_reduced: jax.Array) -> jax.Array:
-  return jnp.where(sums[0] < jnp.inf, of_enlarged, of_reduced)
+def _right_one(
+  sums: Sums, of_enlarged: jax.Array, of_plain: jax.Array, of_reduced: jax.Array
+) -> jax.Array:
+  enlarged, plain, _ = sums
+  of_others = jnp.where(plain < jnp.inf, of_plain, of_reduced)
+  return jnp.where(enlarged < jnp.inf, of_enlarged, of_others)
