@@ -16,7 +16,9 @@ from scs_jax.ops import (
   abs_max_pool,
   b_cos,
   sharpened_cosine_attention,
+  sharpened_cosine_dense,
   sharpened_cosine_similarity,
+  sharpened_cosine_transpose,
   soft_cosine_similarity,
 )
 
@@ -39,7 +41,9 @@ __all__ = [
   'nnx',
   'pretrained',
   'sharpened_cosine_attention',
+  'sharpened_cosine_dense',
   'sharpened_cosine_similarity',
+  'sharpened_cosine_transpose',
   'soft_cosine_similarity',
   'summary',
   'train',

@@ -94,3 +94,44 @@ def test_refuses(change, message):
   values |= {k: jnp.ones(v) if isinstance(v, tuple) else v for k, v in change.items()}
   with pytest.raises(ValueError, match=message):
     scs_jax.sharpened_cosine_attention(**values)
+
+
+def test_a_causal_query_sees_no_later_token():
+  query, key, value = draw(keys=5, depth=4)
+  y = scs_jax.sharpened_cosine_attention(query, key, value, is_causal=True)
+  later = scs_jax.sharpened_cosine_attention(
+    query, key.at[:, 3:].set(9), value.at[:, 3:].set(7), is_causal=True
+  )
+  np.testing.assert_array_equal(y[:, :3], later[:, :3])
+  for tokens in (1, 4):  # What is not seen might as well not be there.
+    alone = scs_jax.sharpened_cosine_attention(
+      query[:, :tokens], key[:, :tokens], value[:, :tokens]
+    )
+    np.testing.assert_allclose(y[:, tokens - 1], alone[:, -1], atol=1e-6)
+
+
+def test_a_mask_is_by_head_and_a_query_that_sees_nothing_gives_zero():
+  query, key, value = draw(keys=5, depth=4)
+  mask = np.ones((3, 1, 5), bool)
+  mask[0, 0, 2:], mask[1] = False, False
+  y = scs_jax.sharpened_cosine_attention(query, key, value, mask=mask)
+  first = scs_jax.sharpened_cosine_attention(query, key[:, :2], value[:, :2])
+  np.testing.assert_allclose(y[:, :, 0], first[:, :, 0], atol=1e-6)
+  assert not y[:, :, 1].any()
+  np.testing.assert_allclose(
+    y[:, :, 2], scs_jax.sharpened_cosine_attention(query, key, value)[:, :, 2], atol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  ('mask', 'message'),
+  [
+    (np.ones((5, 5)), 'mask must be boolean.*got float'),
+    (np.ones((4, 5), bool), r'mask must broadcast to .*\(2, 3, 5, 5\), got \(4, 5\)'),
+    (np.ones((2, 2, 3, 5, 5), bool), r'mask must broadcast to .*got \(2, 2, 3, 5, 5\)'),
+  ],
+)
+def test_refuses_masks(mask, message):
+  tokens = draw()[0]
+  with pytest.raises(ValueError, match=message):
+    scs_jax.sharpened_cosine_attention(tokens, tokens, tokens, mask=mask)

@@ -97,12 +97,14 @@ def _layer(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _similarity(layer: SharpenedCosineSimilarity, shape: tuple[int, ...]) -> dict[str, Any]:
+  if layer.mask is not None or layer.input_dilation not in (None, 1):
+    raise ArgumentError('a layer with mask or input_dilation has no page yet')
   window = resolve_window(
     shape[:-1],
     layer.kernel_size,
     layer.strides,
     layer.padding,
-    layer.kernel_dilation,
+    1 if layer.kernel_dilation is None else layer.kernel_dilation,
     shape_name='kernel_size',
   )
   repeats = layer.feature_group_count if layer.share_kernels else 1

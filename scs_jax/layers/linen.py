@@ -1,16 +1,18 @@
 """Flax Linen modules: the layers of `scs_jax.nnx`, with the same parameters and names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen
+from flax.linen import dtypes
 from jax import lax
 from jax.typing import DTypeLike
 
 from scs_jax.layers import parameters
 from scs_jax.ops import abs_max_pool
-from scs_jax.ops.arguments import Padding
+from scs_jax.ops.arguments import Padding, as_floating
 
 
 class SharpenedCosineSimilarity(linen.Module):
@@ -23,10 +25,16 @@ class SharpenedCosineSimilarity(linen.Module):
     features: channels of the output.
     kernel_size: size of the window, one entry for each spatial dimension. An integer means one
       dimension.
-    strides: step of the window.
-    padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
+    strides: step of the window; None is 1.
+    padding: as for `flax.linen.Conv`: 'SAME', 'SAME_LOWER', 'VALID', 'CIRCULAR', 'REFLECT',
+      'CAUSAL', an integer, or an integer or (low, high) pair for each spatial dimension. Negative
+      numbers crop the input.
+    input_dilation: step between the pixels; zeros are put between them.
     kernel_dilation: step between the positions inside a window.
     feature_group_count: number of groups the features are split into.
+    use_bias: False. A similarity has no bias.
+    mask: shape of `kernel`, ones where the kernels see the patch. The norm of the patch counts what
+      they see.
     p_mode: 'per_kernel' (one learned p for each kernel), 'shared' (one learned p) or 'fixed'.
     p_init: initial p, greater than 0; an array with one for each kernel, or an initializer.
     q_mode: like `p_mode`, for q.
@@ -43,6 +51,8 @@ class SharpenedCosineSimilarity(linen.Module):
     precision: of the products, see `jax.lax.Precision`.
     method: how the dot products are computed, see `sharpened_cosine_similarity`.
     kernel_init: initializer of the kernels.
+    promote_dtype: brings input and kernel to one dtype, as for `flax.linen.Conv`.
+    preferred_element_type: dtype of the output; None is that of the products.
 
   Example:
     >>> import jax
@@ -57,10 +67,13 @@ class SharpenedCosineSimilarity(linen.Module):
 
   features: int
   kernel_size: int | Sequence[int]
-  strides: int | Sequence[int] = 1
+  strides: int | Sequence[int] | None = 1
   padding: Padding = 'SAME'
-  kernel_dilation: int | Sequence[int] = 1
+  input_dilation: int | Sequence[int] | None = 1
+  kernel_dilation: int | Sequence[int] | None = 1
   feature_group_count: int = 1
+  use_bias: bool = False
+  mask: jax.Array | None = None
   p_mode: str = 'per_kernel'
   p_init: parameters.Init = 2.0
   q_mode: str = 'shared'
@@ -75,37 +88,48 @@ class SharpenedCosineSimilarity(linen.Module):
   precision: lax.PrecisionLike = None
   method: str = 'auto'
   kernel_init: parameters.Initializer = linen.initializers.lecun_normal()
+  promote_dtype: Callable[..., Any] = dtypes.promote_dtype
+  preferred_element_type: DTypeLike | None = None
 
   @linen.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[*batch, *spatial', features]` for `x: [*batch, *spatial, in]`."""
-    size = parameters.kernel_sizes(self.kernel_size)
-    groups, scale_init = self.feature_group_count, self.scale_init
+    return parameters.similarity(
+      *self._operands(x),
+      output=self.output,
+      share_kernels=self.share_kernels,
+      feature_group_count=self.feature_group_count,
+      mask=self.mask,
+      kernel_q=self.kernel_q,
+      center=self.center,
+      strides=self.strides,
+      padding=self.padding,
+      input_dilation=self.input_dilation,
+      kernel_dilation=self.kernel_dilation,
+      method=self.method,
+      precision=self.precision,
+      preferred_element_type=self.preferred_element_type,
+    )
+
+  def _operands(self, x: jax.Array) -> tuple:
+    """Returns input, kernel, p, q and scale as the ops take them."""
+    x, size, scale_init = as_floating('x', x), self.kernel_size, self.scale_init
+    parameters.check_no_bias(self.use_bias)
     shape = parameters.kernel_shape(
-      size, x.shape[-1], self.features, groups, self.share_kernels, self.center
+      parameters.kernel_sizes(size),
+      x.shape[-1],
+      self.features,
+      self.feature_group_count,
+      self.share_kernels,
+      self.center,
     )
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
     scale = None
     if scale_init is not None:
       scale = self.param('scale', lambda _: parameters.initial_scale(scale_init, self.param_dtype))
-    return parameters.similarity(
-      x,
-      kernel,
-      self._learned_or_fixed('p', self.p_init, self.p_mode, shape[-1]),
-      self._learned_or_fixed('q', self.q_init, self.q_mode, shape[-1]),
-      scale,
-      output=self.output,
-      share_kernels=self.share_kernels,
-      feature_group_count=groups,
-      dtype=self.dtype,
-      kernel_q=self.kernel_q,
-      center=self.center,
-      strides=self.strides,
-      padding=self.padding,
-      kernel_dilation=self.kernel_dilation,
-      method=self.method,
-      precision=self.precision,
-    )
+    p = self._learned_or_fixed('p', self.p_init, self.p_mode, shape[-1])
+    q = self._learned_or_fixed('q', self.q_init, self.q_mode, shape[-1])
+    return *self.promote_dtype(x, kernel, dtype=self.dtype), p, q, scale
 
   def _learned_or_fixed(
     self, name: str, init: parameters.Init, mode: str, kernels: int
@@ -116,6 +140,54 @@ class SharpenedCosineSimilarity(linen.Module):
     initialise = parameters.raw_initializer(initial)
     shape = parameters.raw_shape(mode, kernels)
     return parameters.positive(self.param(f'raw_{name}', initialise, shape, self.param_dtype))
+
+
+class SharpenedCosineDense(SharpenedCosineSimilarity):
+  """Compares vectors with kernels: the layer without a window, as `flax.linen.Dense` is of Conv.
+
+  Attributes are those of `SharpenedCosineSimilarity`; `kernel` is `[in // groups, kernels]`.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import scs_jax
+    >>> layer, x = scs_jax.linen.SharpenedCosineDense(10), jnp.ones((32, 64))
+    >>> layer.apply(layer.init(jax.random.key(0), x), x).shape
+    (32, 10)
+  """
+
+  kernel_size: int | Sequence[int] = ()
+
+
+class SharpenedCosineTranspose(SharpenedCosineSimilarity):
+  """Enlarges images by `scs_jax.sharpened_cosine_transpose`, as `flax.linen.ConvTranspose` does.
+
+  Attributes are those of `SharpenedCosineSimilarity` that have a meaning here: no groups, shared
+  kernels, masks or centring, and `padding` as for ConvTranspose. `strides` is the factor by which
+  the image grows.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import scs_jax
+    >>> layer = scs_jax.linen.SharpenedCosineTranspose(8, (3, 3), strides=2)
+    >>> code = jnp.ones((1, 7, 7, 16))
+    >>> layer.apply(layer.init(jax.random.key(0), code), code).shape
+    (1, 14, 14, 8)
+  """
+
+  @linen.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `[*batch, *spatial', features]` for `x: [*batch, *spatial, in]`."""
+    parameters.check_transposes(vars(self))
+    return parameters.transposed(
+      *self._operands(x),
+      kernel_q=self.kernel_q,
+      strides=self.strides,
+      padding=self.padding,
+      kernel_dilation=self.kernel_dilation,
+      precision=self.precision,
+    )
 
 
 class AbsMaxPool(linen.Module):

@@ -13,7 +13,7 @@ On a small network no map learns better than another: all reach 96.8 to 97.0 % o
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -23,9 +23,8 @@ from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 
 from scs_jax.errors import ArgumentError, check_known
-from scs_jax.ops import b_cos, sharpened_cosine_similarity
+from scs_jax.ops import b_cos, sharpened_cosine_similarity, sharpened_cosine_transpose
 from scs_jax.ops.arguments import (
-  as_floating,
   check_center,
   common_dtype,
   is_integer,
@@ -149,6 +148,36 @@ def plain(value: Any) -> Any:
   return value
 
 
+NOT_TRANSPOSED = {
+  'input_dilation': 1,
+  'feature_group_count': 1,
+  'mask': None,
+  'center': False,
+  'output': 'bounded',
+  'share_kernels': False,
+  'method': 'auto',
+  'preferred_element_type': None,
+}
+
+
+def check_transposes(options: Mapping[str, Any]) -> None:
+  """Raises ArgumentError for an option that has no meaning in a transposed layer."""
+  for name, value in NOT_TRANSPOSED.items():
+    if name in options and options[name] is not value and options[name] != value:
+      raise ArgumentError(
+        f'{name} has no meaning in a transposed layer and must be {value!r}, got {options[name]!r}'
+      )
+
+
+def check_no_bias(use_bias: bool) -> None:
+  """Raises ArgumentError if a bias is asked for."""
+  if use_bias:
+    raise ArgumentError(
+      'use_bias must be False, got True: a bias would take the similarity out of [-1, 1] and the '
+      'network would no longer be exact to explain; let the next layer or a linear head add it'
+    )
+
+
 def kernel_shape(
   kernel_size: tuple[int, ...],
   in_features: int,
@@ -187,14 +216,14 @@ def similarity(
   output: str,
   share_kernels: bool,
   feature_group_count: int,
-  dtype: DTypeLike | None,
+  mask: jax.Array | None,
   center: bool,
   **arguments: Any,
 ) -> jax.Array:
   """Applies the op of a layer.
 
   Args:
-    x: `[*batch, *spatial, in]`, with any number of batch dimensions, or none.
+    x: `[*batch, *spatial, in]`, floating, with any number of batch dimensions, or none.
     kernel: `[*window, in // groups, kernels]`; `kernels` is `out`, or `out // groups` if they are
       shared.
     p: sharpening exponent, a scalar or `[kernels]`.
@@ -210,10 +239,9 @@ def similarity(
       - 'b_cos': the similarity times the norm of the patch, see `scs_jax.b_cos`.
     share_kernels: whether every group uses the same kernels.
     feature_group_count: number of groups.
-    dtype: of the products and the output; None is the dtype that `x` and `kernel` promote to.
+    mask: shape of `kernel`, what the kernels see of a patch; None is everything.
     center: whether the means of patch and kernel are subtracted.
-    **arguments: `kernel_q`, `strides`, `padding`, `kernel_dilation`, `method` and `precision` of
-      `sharpened_cosine_similarity`.
+    **arguments: the other arguments of `sharpened_cosine_similarity`.
 
   Returns:
     `[*batch, *spatial', out]`.
@@ -222,11 +250,78 @@ def similarity(
     ArgumentError: names the argument, its value and the remedy.
   """
   check_known('output', output, OUTPUTS)
-  x = as_floating('x', x)
+  if output == 'unit' and mask is not None:
+    raise ArgumentError("output='unit' needs mask=None: kernels that see less have other units")
   if share_kernels:
     kernel = jnp.tile(kernel, feature_group_count)
+    mask = None if mask is None else jnp.tile(mask, feature_group_count)
     p, q = (jnp.tile(v, feature_group_count) if jnp.ndim(v) else v for v in (p, q))
-  dtype = dtype or common_dtype(x.dtype, kernel.dtype)
+  if kernel.ndim == 2:  # No window: vectors are images of one pixel.
+    one = lambda value: None if value is None else value[None]
+    y = similarity(
+      x[..., None, :],
+      kernel[None],
+      p,
+      q,
+      scale,
+      output=output,
+      share_kernels=False,
+      feature_group_count=feature_group_count,
+      mask=one(mask),
+      center=center,
+      **arguments,
+    )
+    return y[..., 0, :]
+  batch, x = flat_batch(x, kernel)
+  function = b_cos if output == 'b_cos' else sharpened_cosine_similarity
+  y = function(
+    x,
+    kernel,
+    p,
+    q,
+    feature_group_count=feature_group_count,
+    mask=mask,
+    center=center,
+    **arguments,
+  )
+  if output == 'unit':
+    n = math.prod(kernel.shape[:-1]) - center
+    unit = jnp.asarray(n**0.5, at_least_float32(y.dtype)) ** p
+    y = (y * jnp.broadcast_to(unit, y.shape)).astype(y.dtype)
+  if scale is not None:
+    y = y * scale.astype(y.dtype)
+  return y if len(batch) == 1 else y.reshape(*batch, *y.shape[1:])
+
+
+def transposed(
+  x: jax.Array, kernel: jax.Array, p: Any, q: Any, scale: jax.Array | None, **arguments: Any
+) -> jax.Array:
+  """Applies the op of a transposed layer.
+
+  Args:
+    x: `[*batch, *spatial, in]`, floating, with any number of batch dimensions, or none.
+    kernel: `[*window, in, out]`.
+    p: sharpening exponent, a scalar or `[out]`.
+    q: added to the norms, a scalar or `[out]`.
+    scale: factor on the output, a scalar; None is 1.
+    **arguments: the other arguments of `sharpened_cosine_transpose`.
+
+  Returns:
+    `[*batch, *spatial', out]`.
+  """
+  batch, x = flat_batch(x, kernel)
+  y = sharpened_cosine_transpose(x, kernel, p, q, **arguments)
+  if scale is not None:
+    y = y * scale.astype(y.dtype)
+  return y if len(batch) == 1 else y.reshape(*batch, *y.shape[1:])
+
+
+def flat_batch(x: jax.Array, kernel: jax.Array) -> tuple[tuple[int, ...], jax.Array]:
+  """Returns the batch dimensions of `x`, and `x` with one: `[prod(batch), *spatial, in]`.
+
+  Raises:
+    ArgumentError: it has too few dimensions for the kernel.
+  """
   image_rank = kernel.ndim - 1
   if x.ndim < image_rank:
     raise ArgumentError(
@@ -234,20 +329,4 @@ def similarity(
       f'kernel of shape {kernel.shape}; got shape {x.shape}'
     )
   batch = x.shape[: x.ndim - image_rank]
-  function = b_cos if output == 'b_cos' else sharpened_cosine_similarity
-  y = function(
-    x.reshape(-1, *x.shape[len(batch) :]).astype(dtype),
-    kernel.astype(dtype),
-    p,
-    q,
-    feature_group_count=feature_group_count,
-    center=center,
-    **arguments,
-  )
-  if output == 'unit':
-    n = math.prod(kernel.shape[:-1]) - center
-    unit = jnp.asarray(n**0.5, at_least_float32(dtype)) ** p
-    y = (y * jnp.broadcast_to(unit, y.shape)).astype(y.dtype)
-  if scale is not None:
-    y = y * scale.astype(y.dtype)
-  return y.reshape(*batch, *y.shape[1:])
+  return batch, x if len(batch) == 1 else x.reshape(math.prod(batch), *x.shape[len(batch) :])

@@ -14,6 +14,7 @@ from jax.core import Tracer
 from scs_jax.errors import ArgumentError
 
 Padding = str | int | Sequence[int | tuple[int, int]]
+BORDERS = {'CIRCULAR': 'wrap', 'REFLECT': 'reflect'}  # the modes of jnp.pad
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,22 +28,27 @@ class Window:
   output: tuple[int, ...]  # number of positions that the window takes
 
 
-def resolve_kernel_window(
+def seen_by_kernel(
   x: jax.Array,
   kernel: jax.Array,
-  strides: int | Sequence[int],
+  strides: int | Sequence[int] | None,
   padding: Padding,
-  dilation: int | Sequence[int],
+  input_dilation: int | Sequence[int] | None,
+  kernel_dilation: int | Sequence[int] | None,
   groups: int,
-) -> Window:
-  """Returns the `Window` in which the kernel slides over the images, and checks their shapes.
+) -> tuple[jax.Array, Window]:
+  """Returns the images as the kernel sees them and the `Window` in which it slides over them.
+
+  The arguments have the meaning that they have for `flax.nnx.Conv`. What lies outside of the images
+  in the result is zeros.
 
   Args:
     x: `[batch, *spatial, in]`.
     kernel: `[*window, in // groups, out]`.
     strides: step of the window.
-    padding: of the image.
-    dilation: step between the positions inside the window.
+    padding: of the images.
+    input_dilation: step between the pixels; zeros are put between them.
+    kernel_dilation: step between the positions inside the window.
     groups: number of groups that the features are split into.
 
   Raises:
@@ -50,15 +56,37 @@ def resolve_kernel_window(
   """
   spatial = check_images(x)
   _check_kernel(x, kernel, groups)
-  return resolve_window(
-    spatial, kernel.shape[:-2], strides, padding, dilation, shape_name='the kernel window'
+  shape, rank = kernel.shape[:-2], len(spatial)
+  spread = per_dimension('input_dilation', _one_if_none(input_dilation), rank)
+  dilation = per_dimension('kernel_dilation', _one_if_none(kernel_dilation), rank)
+  reach = tuple((w - 1) * d + 1 for w, d in zip(shape, dilation, strict=True))
+  mode = BORDERS.get(padding.upper()) if isinstance(padding, str) else None
+  if mode:
+    pads = [((r - 1) // 2, r // 2) for r in reach]
+    if not all(spatial):
+      raise ArgumentError(f'padding {padding!r} needs pixels, got x of shape {x.shape}')
+    x, pads = jnp.pad(x, ((0, 0), *pads, (0, 0)), mode=mode), [(0, 0)] * rank
+  else:
+    steps = per_dimension('strides', _one_if_none(strides), rank)
+    pads = padding_pairs(padding, spatial, reach, steps, negative=True)
+  inside = [(min(low, 0), min(high, 0), d - 1) for (low, high), d in zip(pads, spread, strict=True)]
+  if any(map(any, inside)):
+    sizes = [
+      (n - 1) * (d + 1) + 1 + low + high for n, (low, high, d) in zip(spatial, inside, strict=True)
+    ]
+    if min(sizes) < 1:
+      raise ArgumentError(f'padding {padding!r} leaves nothing of images of size {spatial}')
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *inside, (0, 0, 0)))
+  pads = tuple((max(low, 0), max(high, 0)) for low, high in pads)
+  return x, resolve_window(
+    x.shape[1:-1], shape, strides, pads, dilation, shape_name='the kernel window'
   )
 
 
 def resolve_window(
   spatial: tuple[int, ...],
   shape: int | Sequence[int],
-  strides: int | Sequence[int],
+  strides: int | Sequence[int] | None,
   padding: Padding,
   dilation: int | Sequence[int] = 1,
   *,
@@ -69,7 +97,7 @@ def resolve_window(
   Args:
     spatial: size of the image.
     shape: size of the window.
-    strides: step of the window.
+    strides: step of the window; None is 1.
     padding: of the image.
     dilation: step between the positions inside the window.
     shape_name: name of `shape` in error messages.
@@ -79,10 +107,10 @@ def resolve_window(
   """
   rank = len(spatial)
   shape = per_dimension(shape_name, shape, rank)
-  strides = per_dimension('strides', strides, rank)
+  strides = per_dimension('strides', _one_if_none(strides), rank)
   dilation = per_dimension('kernel_dilation', dilation, rank)
   reach = tuple((w - 1) * d + 1 for w, d in zip(shape, dilation, strict=True))
-  pads = _padding_pairs(padding, spatial, reach, strides)
+  pads = padding_pairs(padding, spatial, reach, strides)
   padded = tuple(n + low + high for n, (low, high) in zip(spatial, pads, strict=True))
   if any(r > n for r, n in zip(reach, padded, strict=True)):
     raise ArgumentError(
@@ -108,23 +136,51 @@ def per_dimension(name: str, value: int | Sequence[int], rank: int) -> tuple[int
   return tuple(int(v) for v in values)
 
 
-def _padding_pairs(
-  padding: Padding, spatial: tuple[int, ...], reach: tuple[int, ...], strides: tuple[int, ...]
+def padding_pairs(
+  padding: Padding,
+  spatial: tuple[int, ...],
+  reach: tuple[int, ...],
+  strides: tuple[int, ...],
+  *,
+  negative: bool = False,
 ) -> tuple[tuple[int, int], ...]:
-  expected = "'SAME', 'VALID', an integer, or one (low, high) pair for each spatial dimension"
+  """Returns `padding` as one (low, high) pair for each spatial dimension.
+
+  Args:
+    padding: as a user gives it.
+    spatial: size of the image.
+    reach: size of the window with its dilation.
+    strides: step of the window.
+    negative: whether it may crop, or look back only ('CAUSAL').
+  """
+  names = ('SAME', 'SAME_LOWER', 'VALID', *(('CAUSAL', *BORDERS) if negative else ()))
+  expected = (
+    f'{", ".join(map(repr, names))}, an integer, or one (low, high) pair for each spatial dimension'
+  )
   if isinstance(padding, str):
-    if padding not in ('SAME', 'VALID'):
+    name = padding.upper()
+    if name not in names:
       raise ArgumentError(f'padding must be {expected}; got {padding!r}')
-    return tuple(lax.padtype_to_pads(spatial, reach, strides, padding))
+    if name == 'CAUSAL':
+      if len(spatial) != 1:
+        raise ArgumentError(
+          f"padding 'CAUSAL' needs one spatial dimension, the input has {len(spatial)}"
+        )
+      return ((reach[0] - 1, 0),)
+    return tuple(lax.padtype_to_pads(spatial, reach, strides, name))
   entries = (padding,) * len(spatial) if is_integer(padding) else padding
   if not _is_sequence(entries) or len(entries) != len(spatial):
     raise ArgumentError(f'padding must be {expected} (here {len(spatial)}); got {padding!r}')
   pairs = tuple((e, e) if is_integer(e) else e for e in entries)
   if not all(_is_sequence(e) and len(e) == 2 and all(map(is_integer, e)) for e in pairs):
     raise ArgumentError(f'padding must be {expected}; got {padding!r}')
-  if any(n < 0 for pair in pairs for n in pair):
+  if not negative and any(n < 0 for pair in pairs for n in pair):
     raise ArgumentError(f'padding must not be negative, got {padding!r}: crop the input instead')
   return tuple((int(low), int(high)) for low, high in pairs)
+
+
+def _one_if_none(value: int | Sequence[int] | None) -> int | Sequence[int]:
+  return 1 if value is None else value
 
 
 def as_floating(name: str, value: jax.typing.ArrayLike) -> jax.Array:
@@ -194,8 +250,15 @@ def _check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
     )
 
 
-def check_center(kernel_shape: tuple[int, ...]) -> None:
-  """Checks that a patch has more than one value, so that it can differ from its mean."""
+def check_center(
+  kernel_shape: tuple[int, ...], input_dilation: int | Sequence[int] | None = 1
+) -> None:
+  """Checks that a patch has more than one value, and no zeros that an offset would not change."""
+  if any(d != 1 for d in np.ravel(_one_if_none(input_dilation))):
+    raise ArgumentError(
+      f'center=True needs input_dilation=1, got {input_dilation!r}: an offset of the image would '
+      'not change the zeros between the pixels'
+    )
   if math.prod(kernel_shape[:-1]) == 1:
     raise ArgumentError(
       f'center=True needs at least two values in a patch. A kernel of shape {kernel_shape} has one '

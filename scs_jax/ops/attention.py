@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from scs_jax.errors import ArgumentError
 from scs_jax.ops import arguments
@@ -17,6 +18,10 @@ def sharpened_cosine_attention(
   value: jax.Array,
   p: jax.typing.ArrayLike = 2.0,
   q: jax.typing.ArrayLike = 0.0,
+  *,
+  mask: jax.typing.ArrayLike | None = None,
+  is_causal: bool = False,
+  precision: lax.PrecisionLike = None,
 ) -> jax.Array:
   r"""Averages values, weighted by the signed similarity of query and key.
 
@@ -35,10 +40,14 @@ def sharpened_cosine_attention(
     value: `[*batch, keys, heads, features]`, floating.
     p: sharpening exponent, a scalar or `[heads]`, greater than 0.
     q: added to both norms, a scalar or `[heads]`, at least 0.
+    mask: boolean, broadcasts to `[*batch, heads, tokens, keys]`; a query sees the keys where it is
+      True, as for `jax.nn.dot_product_attention`.
+    is_causal: whether a query sees no later key than itself.
+    precision: of the products, as for `lax.dot_general`.
 
   Returns:
     `[*batch, tokens, heads, features]`, dtype of `value`. A query that is orthogonal to every key
-    gives 0.
+    gives 0, and so does one that sees none.
 
   Raises:
     ArgumentError: a ValueError that names the argument, its value and the remedy.
@@ -77,10 +86,31 @@ def sharpened_cosine_attention(
     return wide.astype(x.dtype), length + jnp.broadcast_to(q, length.shape) / unit[..., 0]
 
   (query, query_length), (key, key_length) = with_lengths(query), with_lengths(key)
-  dot = jnp.einsum('...ihd,...jhd->...ijh', query, key, preferred_element_type=dtype)
+  dot = jnp.einsum(
+    '...ihd,...jhd->...ijh', query, key, precision=precision, preferred_element_type=dtype
+  )
   length = jnp.einsum('...ih,...jh->...ijh', query_length, key_length)
   compare = lambda dot, length, p: sharpen(quotient(dot, length), p)
   a = limit_slope(compare, common_dtype(query.dtype, key.dtype))(dot, length, p)
+  if mask is not None or is_causal:
+    a = jnp.where(_seen(mask, is_causal, a.shape), a, 0)
   total = jnp.abs(a).sum(-2, keepdims=True)
   weights = quotient(a, jnp.broadcast_to(total, a.shape)).astype(value.dtype)
-  return jnp.einsum('...ijh,...jhf->...ihf', weights, value)
+  return jnp.einsum('...ijh,...jhf->...ihf', weights, value, precision=precision)
+
+
+def _seen(mask: jax.typing.ArrayLike | None, is_causal: bool, shape: tuple[int, ...]) -> jax.Array:
+  """Returns which keys the queries see, as booleans of `shape`: `[*batch, tokens, keys, heads]`."""
+  *batch, tokens, keys, heads = shape
+  seen = jnp.tri(tokens, keys, dtype=bool) if is_causal else jnp.ones((), bool)
+  if mask is not None:
+    array, full = jnp.asarray(mask), (*batch, heads, tokens, keys)
+    if array.dtype != bool:
+      raise ArgumentError(f'mask must be boolean, True where a key is seen, got {array.dtype}')
+    sizes = zip(reversed(array.shape), reversed(full), strict=False)
+    if array.ndim > len(full) or any(n not in (1, wanted) for n, wanted in sizes):
+      raise ArgumentError(
+        f'mask must broadcast to [*batch, heads, tokens, keys], here {full}, got {array.shape}'
+      )
+    seen = seen & array
+  return jnp.moveaxis(jnp.broadcast_to(seen, (*batch, heads, tokens, keys)), -3, -1)

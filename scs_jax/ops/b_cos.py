@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
-from scs_jax.ops import arguments, centering, windows
+from scs_jax.ops import arguments, centering, masking, windows
 from scs_jax.ops.scs import sharpened_cosine_similarity
 
 
@@ -17,12 +18,15 @@ def b_cos(
   *,
   kernel_q: jax.typing.ArrayLike | None = None,
   center: bool = False,
-  strides: int | Sequence[int] = 1,
+  strides: int | Sequence[int] | None = 1,
   padding: arguments.Padding = 'SAME',
-  kernel_dilation: int | Sequence[int] = 1,
+  input_dilation: int | Sequence[int] | None = 1,
+  kernel_dilation: int | Sequence[int] | None = 1,
   feature_group_count: int = 1,
+  mask: jax.typing.ArrayLike | None = None,
   method: str = 'auto',
   precision: lax.PrecisionLike = None,
+  preferred_element_type: jax.typing.DTypeLike | None = None,
 ) -> jax.Array:
   r"""Multiplies the sharpened cosine similarity by the norm of the patch.
 
@@ -40,14 +44,17 @@ def b_cos(
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
     center: whether the means of patch and kernel are subtracted, in `c` and in the norm.
     strides: step of the window, an integer or one for each spatial dimension.
-    padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
+    padding: as for `sharpened_cosine_similarity`.
+    input_dilation: step between the pixels; zeros are put between them.
     kernel_dilation: step between the positions inside a window.
     feature_group_count: number of groups. The norm is that of the patch in the kernel's group.
+    mask: shape of `kernel`, ones where the kernel sees the patch; the norm is that of what it sees.
     method: how the dot products are computed, see `sharpened_cosine_similarity`.
     precision: of the products, as for `lax.conv_general_dilated`.
+    preferred_element_type: dtype of the result; None is that of `x`.
 
   Returns:
-    `[batch, *spatial', out]`, dtype of `x`.
+    `[batch, *spatial', out]`.
 
   Raises:
     ArgumentError: a ValueError that names the argument, its value and the remedy.
@@ -62,6 +69,13 @@ def b_cos(
     >>> scs_jax.b_cos(patch, kernel, b=1.0).round(3)  # 5 * 24 / 25
     Array([[[4.8]]], dtype=float32)
   """
+  x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
+  groups, result = feature_group_count, preferred_element_type or x.dtype
+  x, window = arguments.seen_by_kernel(
+    x, kernel, strides, padding, input_dilation, kernel_dilation, groups
+  )
+  if center:
+    arguments.check_center(kernel.shape, input_dilation)
   y = sharpened_cosine_similarity(
     x,
     kernel,
@@ -69,21 +83,20 @@ def b_cos(
     q,
     kernel_q=kernel_q,
     center=center,
-    strides=strides,
-    padding=padding,
-    kernel_dilation=kernel_dilation,
-    feature_group_count=feature_group_count,
+    strides=window.strides,
+    padding=window.padding,
+    kernel_dilation=window.dilation,
+    feature_group_count=groups,
+    mask=mask,
     method=method,
     precision=precision,
   )
-  x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
-  window = arguments.resolve_kernel_window(
-    x, kernel, strides, padding, kernel_dilation, feature_group_count
-  )
   dtype = arguments.accumulation_dtype(x, kernel)
   if center:
-    _, norm, unit = centering.centered_patches(x, window, feature_group_count, dtype)
+    _, norm, unit = centering.centered_patches(x, window, groups, dtype)
     norm = norm * unit
+  elif mask is not None:
+    norm = masking.masked_patch_norms(x, jnp.asarray(mask), window, groups, dtype)
   else:
-    norm = windows.patch_norms(x, window, feature_group_count, dtype)
-  return (y.astype(dtype) * windows.to_kernels(norm, kernel.shape[-1])).astype(y.dtype)
+    norm = windows.patch_norms(x, window, groups, dtype)
+  return (y.astype(dtype) * windows.to_kernels(norm, kernel.shape[-1])).astype(result)

@@ -31,6 +31,7 @@ def similarity(
   dtype: jnp.dtype,
   *,
   center: bool = False,
+  mask: jax.Array | None = None,
 ) -> jax.Array:
   """Returns the sharpened cosine similarity. The arguments are already checked.
 
@@ -44,6 +45,7 @@ def similarity(
     groups: number of groups that the features are split into.
     dtype: of all computations and of the result.
     center: whether the means of patch and kernel are subtracted. Outside the image is its mean.
+    mask: shape of `kernel`, what each kernel sees of a patch; None is everything.
 
   Returns:
     `[batch, *output, out]`, `dtype`.
@@ -56,11 +58,15 @@ def similarity(
   s = patches(x, window)  # [batch, *output, in, taps]
   features = kernel.size // out  # in // groups * taps
   s = s.reshape(*s.shape[:-2], groups, 1, features)  # [batch, *output, groups, 1, features]
-  k = jnp.moveaxis(kernel.astype(dtype).reshape(-1, *kernel.shape[-2:]), 0, 1)
-  # The features of a kernel are in the order of those of a patch.
-  k = k.reshape(features, out).T.reshape(groups, out // groups, features)
-  k = lax.expand_dims(k, range(s.ndim - 3))
 
+  def in_order_of_patches(kernel):
+    k = jnp.moveaxis(kernel.astype(dtype).reshape(-1, *kernel.shape[-2:]), 0, 1)
+    k = k.reshape(features, out).T.reshape(groups, out // groups, features)
+    return lax.expand_dims(k, range(s.ndim - 3))
+
+  k = in_order_of_patches(kernel)
+  if mask is not None:
+    s = s * in_order_of_patches(mask)
   if center:
     s, k = (deviations(v, (v.ndim - 1,)) for v in (s, k))
   q, kernel_q = (jnp.broadcast_to(v, (out,)).reshape(k.shape[:-1]) for v in (q, kernel_q))

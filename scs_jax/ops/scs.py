@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from scs_jax.errors import check_known
-from scs_jax.ops import arguments, centering, reference, windows
+from scs_jax.ops import arguments, centering, masking, reference, windows
 from scs_jax.ops.correlation import correlate
 from scs_jax.ops.derivatives import (
   bounded,
@@ -31,12 +31,15 @@ def sharpened_cosine_similarity(
   *,
   kernel_q: jax.typing.ArrayLike | None = None,
   center: bool = False,
-  strides: int | Sequence[int] = 1,
+  strides: int | Sequence[int] | None = 1,
   padding: arguments.Padding = 'SAME',
-  kernel_dilation: int | Sequence[int] = 1,
+  input_dilation: int | Sequence[int] | None = 1,
+  kernel_dilation: int | Sequence[int] | None = 1,
   feature_group_count: int = 1,
+  mask: jax.typing.ArrayLike | None = None,
   method: str = 'auto',
   precision: lax.PrecisionLike = None,
+  preferred_element_type: jax.typing.DTypeLike | None = None,
 ) -> jax.Array:
   r"""Compares every patch of `x` with every kernel. The result is signed and bounded.
 
@@ -69,11 +72,17 @@ def sharpened_cosine_similarity(
       give values near 0.
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
     center: whether the means of patch and kernel are subtracted.
-    strides: step of the window, an integer or one for each spatial dimension.
-    padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
-    kernel_dilation: step between the positions inside a window.
+    strides: step of the window, an integer or one for each spatial dimension; None is 1.
+    padding: as for `flax.nnx.Conv`, in either case: 'SAME', 'SAME_LOWER', 'VALID', 'CIRCULAR',
+      'REFLECT', 'CAUSAL' (one spatial dimension), an integer, or an integer or (low, high) pair for
+      each spatial dimension. Negative numbers crop the images.
+    input_dilation: step between the pixels, like `strides`; zeros are put between them.
+    kernel_dilation: step between the positions inside a window, like `strides`.
     feature_group_count: number of groups the features are split into; `in` groups make the
       operation depthwise.
+    mask: shape of `kernel`, ones where the kernel sees the patch, zeros elsewhere. A kernel is then
+      compared with what it sees of the patch: the norm counts nothing else. The norms take a second
+      convolution.
     method: how the dot products are computed. All methods agree to rounding at
       `precision='highest'`.
 
@@ -84,9 +93,10 @@ def sharpened_cosine_similarity(
         the image. It is the readable reference.
       - 'auto': the convolution, except for some shapes on CPU, see `scs_jax/ops/cpu.py`.
     precision: of the products, as for `lax.conv_general_dilated`. 'patches' always uses 'highest'.
+    preferred_element_type: dtype of the result; None is that of `x`.
 
   Returns:
-    `[batch, *spatial', out]`, dtype of `x`, within [-1, 1].
+    `[batch, *spatial', out]`, within [-1, 1].
 
   Raises:
     ArgumentError: a ValueError that names the argument, its value and the remedy. Values of p and
@@ -106,9 +116,12 @@ def sharpened_cosine_similarity(
   """
   check_known('method', method, METHODS)
   x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
-  window = arguments.resolve_kernel_window(
-    x, kernel, strides, padding, kernel_dilation, feature_group_count
+  x, window = arguments.seen_by_kernel(
+    x, kernel, strides, padding, input_dilation, kernel_dilation, feature_group_count
   )
+  if mask is not None:
+    mask = masking.as_mask(mask, kernel, center)
+    kernel = kernel * mask
   dtype, out = arguments.accumulation_dtype(x, kernel), kernel.shape[-1]
   power = arguments.as_scalar_or_features('p', p, out, dtype, positive=True)
   q = q_k = arguments.as_scalar_or_features('q', q, out, dtype, positive=False)
@@ -116,19 +129,21 @@ def sharpened_cosine_similarity(
     q_k = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
 
   if center:
-    arguments.check_center(kernel.shape)
+    arguments.check_center(kernel.shape, input_dilation)
   return _similarity(
     x,
     kernel,
     power,
     q,
     q_k,
+    mask,
     fixed_p=float(p) if isinstance(p, int | float) else None,
     center=bool(center),
     window=window,
     groups=feature_group_count,
     method=method,
     precision=precision,
+    result=jnp.dtype(preferred_element_type or x.dtype),
   )
 
 
@@ -136,7 +151,7 @@ def sharpened_cosine_similarity(
 # another jit it leaves no trace.
 @functools.partial(
   jax.jit,
-  static_argnames=('fixed_p', 'center', 'window', 'groups', 'method', 'precision'),
+  static_argnames=('fixed_p', 'center', 'window', 'groups', 'method', 'precision', 'result'),
   inline=True,
 )
 def _similarity(
@@ -145,6 +160,7 @@ def _similarity(
   power: jax.Array,
   q: jax.Array,
   q_k: jax.Array,
+  mask: jax.Array | None,
   *,
   fixed_p: float | None,
   center: bool,
@@ -152,12 +168,15 @@ def _similarity(
   groups: int,
   method: str,
   precision: lax.PrecisionLike,
+  result: jnp.dtype,
 ) -> jax.Array:
   """Returns the similarity; the arguments are checked. `fixed_p` is p if it is a Python number."""
   dtype = arguments.accumulation_dtype(x, kernel)
   if method == 'patches':
-    y = reference.similarity(x, kernel, power, q, q_k, window, groups, dtype, center=center)
-    return y.astype(x.dtype)
+    y = reference.similarity(
+      x, kernel, power, q, q_k, window, groups, dtype, center=center, mask=mask
+    )
+    return y.astype(result)
 
   # Input and kernel are multiplied in their common dtype. The norms are those of these values.
   common = arguments.common_dtype(x.dtype, kernel.dtype)
@@ -168,6 +187,8 @@ def _similarity(
     s, s_norm, unit = centering.centered_patches(s, window, groups, dtype)
     q = q / windows.to_kernels(unit, k.shape[-1])
     k = centering.deviations(k, axes)
+  elif mask is not None:
+    s_norm = masking.masked_patch_norms(s, mask, window, groups, dtype)
   else:
     s_norm = windows.patch_norms(s, window, groups, dtype)
   k_unit = power_of_two(k, axes)
@@ -181,7 +202,7 @@ def _similarity(
 
   def finish(dot, s_norm, k_length, q, p):
     c = cosine(dot if exact else quotient(dot, k_length), s_norm, q)
-    return sharpen(c, p).astype(x.dtype)
+    return sharpen(c, p).astype(result)
 
   if fixed_p is not None:
     finish = functools.partial(finish, p=fixed_p)
@@ -196,7 +217,7 @@ def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
 
   Args:
     dot: `[..., out]`, dot products of patches with kernels of unit length.
-    s_norm: `[..., groups]`, the norm of the patch in each group.
+    s_norm: `[..., groups]`, the norm of the patch in each group, or `[..., out]`.
     q: `[..., 1]` or `[..., out]`.
 
   Returns:

@@ -24,9 +24,10 @@ def soft_cosine_similarity(
   q: jax.typing.ArrayLike = 0.0,
   *,
   kernel_q: jax.typing.ArrayLike | None = None,
-  strides: int | Sequence[int] = 1,
+  strides: int | Sequence[int] | None = 1,
   padding: arguments.Padding = 'SAME',
-  kernel_dilation: int | Sequence[int] = 1,
+  input_dilation: int | Sequence[int] | None = 1,
+  kernel_dilation: int | Sequence[int] | None = 1,
   feature_group_count: int = 1,
   precision: lax.PrecisionLike = None,
 ) -> jax.Array:
@@ -49,7 +50,8 @@ def soft_cosine_similarity(
     q: added to the norm of the patch, a scalar or `[out]`, at least 0.
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
     strides: step of the window, an integer or one for each spatial dimension.
-    padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
+    padding: as for `sharpened_cosine_similarity`.
+    input_dilation: step between the pixels; zeros are put between them.
     kernel_dilation: step between the positions inside a window.
     feature_group_count: number of groups the features are split into.
     precision: of the products, as for `lax.conv_general_dilated`.
@@ -72,7 +74,9 @@ def soft_cosine_similarity(
   """
   x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
   mixing, groups = arguments.as_floating('mixing', mixing), feature_group_count
-  window = arguments.resolve_kernel_window(x, kernel, strides, padding, kernel_dilation, groups)
+  x, window = arguments.seen_by_kernel(
+    x, kernel, strides, padding, input_dilation, kernel_dilation, groups
+  )
   *taps, out = kernel.shape
   features = math.prod(taps)
   if mixing.ndim != 2 or mixing.shape[0] != features or not mixing.size:
