@@ -73,11 +73,24 @@ refuse_another() {
   exit 70 # which the launcher does not try again
 }
 
-lock() { exec 8> lock && flock --timeout 1800 8; }
+lock() {
+  exec 8> lock
+  flock --timeout 1800 8 || {
+    say "$(hostname): another launcher has been installing for half an hour"
+    exit 1
+  }
+}
 
 worker_state() {
-  [[ $(condition) != live || ! -e $sent/arguments ]] || is_same || refuse_another
-  echo "scs_jax says: $(condition)"
+  local now
+  now=$(condition)
+  if [[ $now == seen && -e run/awaited.$token ]]; then
+    now=ended # another launcher was the first to report it
+  elif [[ $now != none && -e $sent/arguments ]] && ! is_same; then
+    [[ $now != live ]] || refuse_another
+    now=seen # its end is not the one to report
+  fi
+  echo "scs_jax says: $now"
 }
 
 worker_install() {
@@ -111,39 +124,62 @@ worker_start() {
     is_same || refuse_another
     return 0
   fi
-  if [[ -e run/seen ]] || ! is_same; then # otherwise the run goes on, and so does its log
+  find sent -mindepth 1 -maxdepth 1 ! -name "$token" -mmin +1440 -exec rm -rf {} +
+  rm -rf next # all that needs room on the disk comes before anything of the last run is moved
+  mkdir next
+  cp -R "$sent/arguments" "$sent/config" "$sent/code" next/
+  printf '%63s\n' '' > next/draft # takes the bytes of `ended`: the disk may be full then
+  head -c 1000000 /dev/zero > next/room # for the first lines of the log
+  echo "$start" | tee next/start > next/born
+  if [[ -e run/seen ]] || ! is_same; then
     rm -rf previous
     [[ ! -e run ]] || mv run previous
     [[ ! -e previous/ended || -e previous/seen ]] ||
       say "$(hostname): nobody saw the end of an earlier run; its log is ~/scs_jax/previous/log"
+    mv next run
+  else # the run goes on, and so does its log
+    rm -rf run/alive run/ended run/stopped run/pid run/code next/born
+    mv -f next/* run/
   fi
-  find sent -mindepth 1 -maxdepth 1 ! -name "$token" -mmin +1440 -exec rm -rf {} +
-  mkdir -p run
-  rm -rf run/alive run/ended run/stopped run/pid run/code
-  cp -R "$sent/arguments" "$sent/config" "$sent/code" run/
-  [[ -e run/born ]] || echo "$start" > run/born
-  printf '%63s\n' '' > run/draft # takes the bytes of `ended` now: the disk may be full later
-  echo "$start" > run/start
   exec 9> run/alive
   flock 9
-  setsid bash "$sent/run_tpu.sh" --on-worker "$token" run 8>&- < /dev/null > /dev/null 2>&1 &
+  setsid python3 -c "$foster" bash "$sent/run_tpu.sh" --on-worker "$token" \
+    8>&- < /dev/null > /dev/null 2>&1 &
 }
 
-# Keeps the lock, runs the program, and writes how it ended.
+# If the shell that waits for the program is killed, its parent becomes the program's.
+foster='
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+subprocess.Popen([*sys.argv[1:], "run"], close_fds=False)
+while not os.path.exists("run/ended"):
+  process, status = os.wait()
+  if process == int(open("run/pid").read()):
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    subprocess.call([*sys.argv[1:], "end", str(code), "itself"], close_fds=False)
+'
+
+# Runs the program, and writes how it ended.
 worker_run() {
   local words code=0 reason=itself
   trap 'reason=shutdown' TERM # only the machine signals this process
   trap : HUP INT
   mapfile -d '' -t words < run/arguments
+  rm -f run/room
   (
     # With tpu in JAX_PLATFORMS, JAX fails if it finds no TPU, and never trains on the CPU instead.
     cd run/code && echo "$BASHPID" > ../pid && exec setsid env JAX_PLATFORMS=tpu,cpu \
       TFDS_DATA_DIR="$HOME/tensorflow_datasets" PYTHONUNBUFFERED=1 \
       "$HOME/scs_jax/venv/bin/python" -m scs_jax.main "${words[@]}"
   ) >> run/log 2>&1 || code=$?
+  worker_end "$code" "$reason"
+}
+
+worker_end() {
+  local reason=$2
   kill -KILL -- "-$(< run/pid)" 2> /dev/null || true # what it leaves behind would keep the chips
   [[ ! -e run/stopped ]] || reason=stopped
-  printf '%s %s %s' "$code" "$(date +%s.%N)" "$reason" 1<> run/draft
+  printf '%s %s %s' "$1" "$(date +%s.%N)" "$reason" 1<> run/draft
   mv -f run/draft run/ended
 }
 
@@ -175,6 +211,7 @@ worker_follow() {
 
 worker_await() {
   local end=''
+  touch "run/awaited.$token" || true # the disk may be full
   until_end /dev/null 1
   [[ ! -e run/ended ]] || read -r end < run/ended
   echo "scs_jax says: $(condition) $end $(hostname)"
@@ -259,10 +296,11 @@ if [[ $mode == run ]]; then
     *) fail "--type=$type: its software is not known here, add --runtime=VERSION" ;;
   esac
 fi
+[[ $mode != logs || -n $logs ]] || fail "--logs is empty, e.g. --logs=logs"
 [[ -z $dry || $mode == run || $mode == delete ]] || fail "--dry-run is for a launch"
 [[ -n $dry ]] || command -v gcloud > /dev/null || fail "gcloud is not on PATH: install the Google Cloud CLI"
 
-home=$(cd "$(dirname "$0")" && pwd -P)
+home=$(dirname "$(realpath "$0")")
 scope=(--zone="$zone" ${project:+"--project=$project"})
 me=$(printf '%q ' "$0" --name="$name" "${scope[@]}")
 billed="If $name is there, it is billed until: ${me}--delete"
@@ -313,32 +351,41 @@ create_resource() {
     --runtime-version="$runtime" ${spot:+--spot} ${create[@]+"${create[@]}"} 2> "$scratch/error" || code=$?
   cat "$scratch/error" >&2
   [[ $code -ne 0 ]] || return 0
+  ! grep -q ALREADY_EXISTS "$scratch/error" || return 0 # another launcher was faster
   if [[ $code -eq 2 ]] || is_hopeless; then fail "gcloud refuses to create $name, see above"; fi
   failed "$name could not be created, see above" "$no_machine"
 }
 
 # Waits for the machine. Makes it if there is none, once in an attempt, or anew if it was taken away.
 acquire() {
-  local now='' before='' made=''
+  local now='' before='' made='' gone=0
   while true; do
     now=$(state)
-    [[ $now == "$before" ]] || say "$name is $now"
+    [[ $now == "$before" ]] || say "$name is $now in $zone"
     before=$now
-    [[ $mode == run || $now == ACTIVE || $now == UNKNOWN ]] || fail "$name cannot be reached: it is $now"
+    [[ $mode == run || $now == ACTIVE || $now == UNKNOWN ]] || fail "$name cannot be reached: it is $now in $zone"
     case $now in
-      ACTIVE) return ;;
+      ACTIVE)
+        used=yes
+        return
+        ;;
       UNKNOWN)
         [[ $attempt -gt 1 ]] || ! is_hopeless || fail "gcloud refuses to describe $name, see above"
         failed "gcloud could not describe $name, see above" "Perhaps: gcloud auth login." || return
         ;;
       ABSENT)
-        [[ -z $made ]] || failed "$name has vanished" "$no_machine" || return
-        create_resource || return
-        made=yes
+        [[ -z $made ]] || failed "$name has vanished, or its name is taken; see above" "$no_machine" || return
+        if [[ -z $used ]]; then
+          create_resource || return
+          made=yes
+        else # by hand; or another launcher is about to make it anew
+          [[ $((gone += 1)) -lt 5 ]] || fail "$name was deleted. The same command makes it anew"
+        fi
         ;;
       FAILED | SUSPENDED)
         tpus queued-resources describe "$name" --format='yaml(state)' >&2 || true
         delete_resource || failed "$name could not be deleted, see above" "Delete it by hand." || return
+        used=''
         [[ -z $made ]] || failed "$name became $now, see above" "$no_machine" || return
         ;;
     esac
@@ -349,6 +396,7 @@ acquire() {
 # Puts what the workers need into $stage.
 prepare() {
   local file=${config%%:*} folder
+  [[ $file == /* ]] || file=$PWD/$file
   mkdir -p "$stage/code"
   cp "${BASH_SOURCE[0]}" "$stage/run_tpu.sh"
   [[ $mode == run ]] || return 0
@@ -357,7 +405,7 @@ prepare() {
     fail "the wheel could not be built, see above"
   cp -R "$home/configs" "$stage/code/"
   cp "$file" "$stage/config"
-  folder=$(cd "$(dirname "$file")" && pwd -P)
+  folder=$(realpath "$(dirname "$file")")
   if [[ $folder/ == "$home/configs/"* ]]; then
     file=${folder#"$home/"}/${file##*/}
   else
@@ -379,7 +427,7 @@ ask() {
   [[ $code -ne 0 ]] || on all state > "$scratch/said" || code=$?
   [[ $code -ne 70 ]] || fail "follow that run (${me}--attach), or end it first (${me}--stop)"
   [[ $code -eq 0 ]] || failed "the workers could not be reached, see above" \
-    "Perhaps: ssh-add ~/.ssh/google_compute_engine. Look at the firewall, too." || return
+    "Perhaps: ssh-add ~/.ssh/google_compute_engine; or the firewall, or a full disk." || return
   conditions=$(sed -n 's/.*scs_jax says: //p' "$scratch/said")
   [[ -n $conditions ]] || failed "the workers did not answer" "Look at them: ${me}--attach"
 }
@@ -407,7 +455,8 @@ begin() {
   on all install || code=$?
   [[ $code -ne 70 ]] || fail "the installation cannot succeed, see above. $billed"
   [[ $code -eq 0 ]] || failed "the installation failed, see above" "Mend what it names." || return
-  on all start "$attempt" || code=$?
+  # On worker 0 first: of two launchers with other arguments, one is refused before it starts anything.
+  { on 0 start "$attempt" && on all start "$attempt"; } || code=$?
   [[ $code -ne 70 ]] || fail "another launcher was faster. Follow its run: ${me}--attach"
   if [[ $code -ne 0 ]]; then
     on all stop "$grace" || true
@@ -507,20 +556,21 @@ report() {
 
 interrupted() {
   say "the launcher ends; a run that was started goes on. Follow it: ${me}--attach. End it: ${me}--stop"
+  say "$billed"
   exit 130
 }
 
 trap 'end_jobs; rm -rf "$scratch"' EXIT
 touch "$scratch/log" "$scratch/born"
-attempt=1 failures=0
+attempt=1 failures=0 used=''
 if [[ $mode == delete ]]; then
   delete_resource
   exit
 elif [[ $mode == logs ]]; then
+  [[ $logs == /* ]] || logs=$PWD/$logs
   mkdir -p "$logs"
   count=$(tpus tpu-vm describe "$name" --format='value(networkEndpoints.len())')
   [[ $count =~ ^[0-9]+$ ]] || fail "gcloud does not say how many workers $name has: $count"
-  logs=$(cd "$logs" && pwd)
   for ((i = 0; i < count; i++)); do copy "$name:scs_jax/run/log" "$logs/worker-$i.log" --worker="$i"; done
   exit
 fi
@@ -528,8 +578,10 @@ prepare
 if [[ -n $dry ]]; then
   create_resource
   copy --recurse "$scratch/scs_jax" "$name:" --worker=all
-  for operation in state install 'start 1' await seen; do on all "$operation"; done
+  for operation in state install; do on all "$operation"; done
+  for workers in 0 all; do on "$workers" start 1; done
   on 0 follow 1.1 1
+  for operation in await seen; do on all "$operation"; done
   exit
 elif [[ $mode == stop ]]; then
   if ! acquire || ! ask; then fail "$trouble. $remedy"; fi
