@@ -35,7 +35,7 @@ Usage: ./run_tpu.sh --name=NAME --zone=ZONE --type=TYPE --config=CONFIG --workdi
 The same command again finds a run that is alive, follows it and reports its end. A run that fails by
 itself is not started again. The exit code is that of the run; 2 is a wrong argument or a refusal, and
 75 means that all attempts failed. Environment: POLL_SECONDS=30 between looks at the machine, and
-GRACE_SECONDS=120 for a worker to end after another one has, or after --stop.
+GRACE_SECONDS=120 for a worker to end after another one has, or after --stop; ten times that for an answer.
 USAGE
 }
 
@@ -323,6 +323,27 @@ on() {
     --command="bash scs_jax/sent/$token/run_tpu.sh --on-worker $token ${*:2}"
 }
 
+# Runs what takes seconds, unless a worker hangs, and ends it then.
+briefly() {
+  local code=0 job limit=$((10 * grace))
+  set -m # the job is a process group, and can be ended as a whole
+  "$@" &
+  job=$!
+  set +m
+  jobs=("$job")
+  {
+    for ((i = 0; i < limit; i++)); do
+      sleep 1
+      kill -0 "$job" || exit 0
+    done
+    kill -- "-$job"
+  } > /dev/null 2>&1 &
+  wait "$job" || code=$?
+  jobs=()
+  [[ $code -ne 143 ]] || say "the workers have not answered for $limit s"
+  return "$code"
+}
+
 # Keeps what failed and how to mend it, for the case that no further attempt succeeds.
 failed() {
   trouble=$1 remedy=$2
@@ -423,8 +444,8 @@ prepare() {
 # Asks all workers how their run is: $conditions has a line for each.
 ask() {
   local code=0
-  copy --recurse "$scratch/scs_jax" "$name:" --worker=all || code=$?
-  [[ $code -ne 0 ]] || on all state > "$scratch/said" || code=$?
+  briefly copy --recurse "$scratch/scs_jax" "$name:" --worker=all || code=$?
+  [[ $code -ne 0 ]] || briefly on all state > "$scratch/said" || code=$?
   [[ $code -ne 70 ]] || fail "follow that run (${me}--attach), or end it first (${me}--stop)"
   [[ $code -eq 0 ]] || failed "the workers could not be reached, see above" \
     "Perhaps: ssh-add ~/.ssh/google_compute_engine; or the firewall, or a full disk." || return
@@ -539,7 +560,7 @@ report() {
   # Of several workers that failed, the first was the cause.
   first=$(awk '$2 > 0 { print $3, $2, $NF }' "$scratch/ends" | sort -n | head -n 1)
   read -r _ code host <<< "${first:-0 0 -}"
-  on all seen "$host" || true # shows the end of its log, unless that was shown
+  briefly on all seen "$host" || true # shows the end of its log, unless that was shown
   if [[ -e $scratch/hung && $code -eq 0 ]]; then
     say "a worker did not end within $grace s after the others, and was stopped; all logs: ${me}--logs=DIR"
     code=1
@@ -592,12 +613,14 @@ elif [[ $mode == stop ]]; then
   exit
 fi
 trap interrupted HUP INT TERM
+# Nothing follows this loop, because bash reads a file as it goes, and this one may be edited meanwhile.
 until acquire && begin && watch && report; do
-  [[ $attempt -lt $attempts ]] || break
+  if [[ $attempt -eq $attempts ]]; then
+    say "gave up after $attempts attempts: $trouble. $remedy The same command goes on. $billed"
+    exit 75
+  fi
   pause=$((2 ** (failures < 6 ? failures : 6)))
   say "attempt $attempt of $attempts: $trouble; the next one in $((poll * pause)) s"
   for ((i = 0; i < pause; i++)); do sleep "$poll"; done # in parts, so that a signal is heard
   attempt=$((attempt + 1)) failures=$((failures + 1))
 done
-say "gave up after $attempts attempts: $trouble. $remedy The same command goes on. $billed"
-exit 75

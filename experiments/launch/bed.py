@@ -264,6 +264,7 @@ class Bed:
     grace: int = 5,
     poll: int = 0,
     late: int | None = None,
+    script: pathlib.Path = ROOT / 'run_tpu.sh',
     **given: str,
   ) -> Launcher:
     """Starts `run_tpu.sh`.
@@ -274,6 +275,7 @@ class Bed:
       grace: GRACE_SECONDS.
       poll: POLL_SECONDS.
       late: a worker which its commands to all workers reach a second after the others.
+      script: the launcher.
       **given: flags instead of those of ARGUMENTS; '' leaves one out.
     """
     line = [f'--{name}={value}' for name, value in {**ARGUMENTS, **given}.items() if value]
@@ -289,7 +291,7 @@ class Bed:
     }
     self._launchers += 1
     file = self.folder / f'launcher_{self._launchers}'
-    return Launcher([str(ROOT / 'run_tpu.sh'), *line, *words], file, environment, folder)
+    return Launcher([str(script), *line, *words], file, environment, folder)
 
   def manage(self, word: str, **settings: Any) -> Launcher:
     """Starts `run_tpu.sh` with name, zone and `word`."""

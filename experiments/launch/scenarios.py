@@ -753,6 +753,24 @@ def no_quota(bed: Bed) -> str:
 
 
 @scenario
+def script_is_edited(bed: Bed) -> str:
+  """run_tpu.sh is edited in place while it runs; it was started through a link."""
+  (bed.folder / 'my clone').mkdir()
+  clone = bed.folder / 'my clone' / 'run_tpu.sh'
+  shutil.copy(ROOT / 'run_tpu.sh', clone)
+  (clone.parent / 'configs').symlink_to(ROOT / 'configs')
+  (bed.folder / 'link').symlink_to(clone)
+  bed.plan('RESOURCE_EXHAUSTED: no capacity')
+  launcher = bed.launch('--attempts=2', poll=3, script=bed.folder / 'link')
+  launcher.wait_for('the next one in')
+  clone.write_text('touch pwned\n' * 10_000)
+  assert 'gave up after 2 attempts' in launcher.finish(75)
+  assert not list(bed.folder.rglob('pwned'))
+  assert not (ROOT / 'pwned').exists()
+  return 'it goes on as it began; exit code 75'
+
+
+@scenario
 def request_fails(bed: Bed) -> str:
   """Every request ends as FAILED."""
   bed.plan(['WAITING_FOR_RESOURCES', 'FAILED'])
@@ -910,9 +928,11 @@ def workers_do_not_answer(bed: Bed) -> str:
   """The workers accept commands and answer nothing."""
   for index in (0, 1):
     (bed.folder / f'w{index}.shell').write_text('#!/bin/sh\ncat > /dev/null\n')
-  said = bed.launch('--attempts=2').finish(75)
+  said = bed.launch('--attempts=2', grace=1).finish(75)
   assert 'gave up after 2 attempts' in said
+  assert 'not answer' in said
   assert not bed.starts()
+  wait_for(lambda: not bed.on_launcher())
   return 'not taken for a run that has ended; exit code 75'
 
 
