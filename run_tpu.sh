@@ -198,6 +198,7 @@ until_end() {
   until ends_within 60; do :; done &
   tail -c "+$2" -s 0.5 -f --pid=$! "$1" || true
   kill $! 2> /dev/null || true
+  [[ $(condition) != live ]] # or else one of the two was killed
 }
 
 worker_follow() {

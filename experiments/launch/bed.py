@@ -220,6 +220,12 @@ class Bed:
     """Returns the command lines of all processes on workers."""
     return [' '.join(p.words) for p in _processes() if p.home in self._homes()]
 
+  def kill_on_worker(self, word: str) -> None:
+    """Kills the processes on workers that have this word in their command lines."""
+    for process in _processes():
+      if process.home in self._homes() and word in process.words:
+        _kill(process.id)
+
   def on_launcher(self) -> list[str]:
     """Returns the command lines of the launchers and of their children."""
     return [' '.join(p.words) for p in _processes() if self._is_launcher(p)]

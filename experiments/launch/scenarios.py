@@ -390,15 +390,20 @@ def killed_in_each_phase(bed: Bed) -> str:
 
 
 @scenario
-def connection_of_the_log_is_killed(bed: Bed) -> str:
-  """`kill -9` of the gcloud processes that follow the run, twice."""
-  bed.program('print epoch 1', 'wait a', 'print epoch 2', 'wait b', 'print epoch 3', 'exit 18')
+def followers_are_killed(bed: Bed) -> str:
+  """`kill -9` of the gcloud that follows the run, of `tail` on the worker, and of its shell."""
+  bed.program('print 1', 'wait a', 'print 2', 'wait b', 'print 3', 'wait c', 'print 4', 'exit 18')
   launcher = bed.launch()
-  for line, name in (('epoch 1', 'a'), ('epoch 2', 'b')):
+  launcher.wait_for('1')
+  for line, name, kill in (
+    ('\n1\n', 'a', lambda: bed.kill_launchers(but=launcher.process.pid)),
+    ('\n2\n', 'b', lambda: bed.kill_on_worker('tail')),
+    ('\n3\n', 'c', lambda: bed.kill_on_worker('follow')),
+  ):
     launcher.wait_for(line)
-    bed.kill_launchers(but=launcher.process.pid)
+    kill()
     bed.release(name)
-  whole(launcher.finish(18), 'epoch 1', 'epoch 2', 'epoch 3')
+  whole(launcher.finish(18), '1', '2', '3', '4')
   one_run(bed)
   return 'one run; exit code 18; each line of the log once'
 
