@@ -34,8 +34,9 @@ Usage: ./run_tpu.sh --name=NAME --zone=ZONE --type=TYPE --config=CONFIG --workdi
 
 The same command again finds a run that is alive, follows it and reports its end. A run that fails by
 itself is not started again. The exit code is that of the run; 2 is a wrong argument or a refusal, and
-75 means that all attempts failed. Environment: POLL_SECONDS=30 between looks at the machine, and
-GRACE_SECONDS=120 for a worker to end after another one has, or after --stop; ten times that for an answer.
+75 means that all attempts failed. Environment: POLL_SECONDS=30 between looks at the machine,
+GRACE_SECONDS=120 for a worker to end after another one has, or after --stop, and ANSWER_SECONDS=600
+for a worker to answer a question.
 USAGE
 }
 
@@ -125,7 +126,8 @@ worker_start() {
     return 0
   fi
   find sent -mindepth 1 -maxdepth 1 ! -name "$token" -mmin +1440 -exec rm -rf {} +
-  rm -rf next # all that needs room on the disk comes before anything of the last run is moved
+  rm -rf next # what needs room on the disk comes before anything of the last run is moved
+  trap 'rm -rf next' EXIT
   mkdir next
   cp -R "$sent/arguments" "$sent/config" "$sent/code" next/
   printf '%63s\n' '' > next/draft # takes the bytes of `ended`: the disk may be full then
@@ -269,14 +271,14 @@ for argument in "$@"; do
     *) fail "unknown argument '$argument'; see --help" ;;
   esac
 done
-poll=${POLL_SECONDS:-30} grace=${GRACE_SECONDS:-120}
+poll=${POLL_SECONDS:-30} grace=${GRACE_SECONDS:-120} patience=${ANSWER_SECONDS:-600}
 [[ -n $name ]] || fail "--name is missing; see --help"
 [[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || fail "--name='$name' must be small letters, digits and dashes"
 [[ -n $zone ]] || fail "--zone is missing; see --help"
 [[ $zone =~ ^[a-z0-9-]+$ ]] || fail "--zone='$zone' is no zone, such as us-west4-a"
 [[ $attempts =~ ^[1-9][0-9]{0,5}$ ]] || fail "--attempts=$attempts must be a positive number"
-for seconds in "$poll" "$grace"; do
-  [[ $seconds =~ ^(0|[1-9][0-9]{0,4})$ ]] || fail "POLL_SECONDS and GRACE_SECONDS must be whole numbers, not $seconds"
+for seconds in "$poll" "$grace" "$patience"; do
+  [[ $seconds =~ ^(0|[1-9][0-9]{0,4})$ ]] || fail "POLL_, GRACE_ and ANSWER_SECONDS must be whole numbers, not $seconds"
 done
 if [[ $mode == run ]]; then
   [[ -n $type ]] || fail "--type is missing, e.g. --type=v5litepod-16"
@@ -326,14 +328,14 @@ on() {
 
 # Runs what takes seconds, unless a worker hangs, and ends it then.
 briefly() {
-  local code=0 job limit=$((10 * grace))
+  local code=0 job
   set -m # the job is a process group, and can be ended as a whole
   "$@" &
   job=$!
   set +m
   jobs=("$job")
   {
-    for ((i = 0; i < limit; i++)); do
+    for ((i = 0; i < patience; i++)); do
       sleep 1
       kill -0 "$job" || exit 0
     done
@@ -341,7 +343,7 @@ briefly() {
   } > /dev/null 2>&1 &
   wait "$job" || code=$?
   jobs=()
-  [[ $code -ne 143 ]] || say "the workers have not answered for $limit s"
+  [[ $code -ne 143 ]] || say "the workers have not answered for $patience s"
   return "$code"
 }
 

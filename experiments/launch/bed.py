@@ -269,6 +269,7 @@ class Bed:
     folder: pathlib.Path = ROOT,
     grace: int = 5,
     poll: int = 0,
+    patience: int = 120,
     late: int | None = None,
     script: pathlib.Path = ROOT / 'run_tpu.sh',
     **given: str,
@@ -280,6 +281,7 @@ class Bed:
       folder: where it starts.
       grace: GRACE_SECONDS.
       poll: POLL_SECONDS.
+      patience: ANSWER_SECONDS.
       late: a worker which its commands to all workers reach a second after the others.
       script: the launcher.
       **given: flags instead of those of ARGUMENTS; '' leaves one out.
@@ -292,6 +294,7 @@ class Bed:
       'TMPDIR': str(self.folder),
       'POLL_SECONDS': str(poll),
       'GRACE_SECONDS': str(grace),
+      'ANSWER_SECONDS': str(patience),
       'LANG': 'C.UTF-8',
       'LATE': str(late),
     }

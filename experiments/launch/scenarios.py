@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -607,37 +608,46 @@ def _small_disk(bed: Bed, worker: int, size: str) -> Iterator[None]:
     subprocess.run(['umount', '--lazy', str(home)], check=True)
 
 
+def _fill(disk: pathlib.Path, pages: int) -> pathlib.Path:
+  """Fills a disk but for some pages of 4 KB; returns the file that does."""
+  filler = disk / 'filler'
+  filler.unlink(missing_ok=True)
+  filler.write_bytes(bytes((os.statvfs(disk).f_bavail - pages) * 4096))
+  return filler
+
+
 @scenario
 def disk_is_full(bed: Bed) -> str:
-  """The disk of worker 0 is full when the training fails; then the same command twice."""
+  """The disk of worker 0 is full when the training fails; then the same command, several times."""
   with _small_disk(bed, 0, '4m'):
     bed.program('print epoch 1', 'fill', 'exit 4')
     assert 'epoch 1' in bed.launch().finish(4)
-    said = bed.launch('--attempts=2').finish(75)
-    assert 'full disk' in said, said
+    assert 'full disk' in bed.launch('--attempts=2').finish(75)
     (bed.home(0) / 'scs_jax/run/code/filler').unlink()
+    for _ in range(2):
+      filler = _fill(bed.home(0), pages=150)  # enough to copy, and not to start
+      assert 'could not be started' in bed.launch('--attempts=1').finish(75)
+    assert 'epoch 1' in (bed.home(0) / 'scs_jax/run/log').read_text()
+    filler.unlink()
     bed.program('print epoch 1')
     whole(bed.launch().finish(), 'epoch 1')
     one_run(bed, starts=2)
-  return 'exit code 4; nothing starts on the full disk, exit code 75; it does when there is room'
+  return 'exit code 4; nothing starts, or is deleted, exit code 75; it starts when there is room'
 
 
 @scenario
 def disk_is_full_from_the_start(bed: Bed) -> str:
   """The disk of worker 0 has room for nothing, or for one of twelve sizes up to 1.6 MB."""
   with _small_disk(bed, 0, '8m'):
-    filler = bed.home(0) / 'filler'
     bed.program('print epoch 1', 'exit 26')
     for pages in (0, 6, 12, 18, 24, 30, 36, 42, 48, 54, 250, 300, 400):
-      filler.unlink(missing_ok=True)
-      room = os.statvfs(bed.home(0)).f_bavail - pages
-      filler.write_bytes(bytes(room * 4096))
+      filler = _fill(bed.home(0), pages)
       before = len(bed.starts('w0'))
       launcher = bed.launch('--attempts=1')
       wait_for(lambda launcher=launcher: launcher.process.poll() is not None)
       ran = len(bed.starts('w0')) - before
       launcher.finish({0: 75, 1: 26}[ran])
-    filler.unlink()
+      filler.unlink()
     whole(bed.launch().finish(26), 'epoch 1')
     wait_for(lambda: not bed.on_worker())
   return 'nothing starts, exit code 75, or there is one run, exit code 26'
@@ -840,7 +850,7 @@ def start_fails(bed: Bed) -> str:
   bed.program('print epoch 1', 'wait never')
   bed.cloud = {'resource': {'name': 'scs', 'states': ['ACTIVE']}}
   (bed.home(1) / 'scs_jax').mkdir()
-  (bed.home(1) / 'scs_jax/run').symlink_to('/nowhere')
+  (bed.home(1) / 'scs_jax/run').symlink_to('nowhere')
   said = bed.launch('--attempts=2').finish(75)
   assert 'gave up after 2 attempts: the run could not be started' in said
   assert 'run' in said
@@ -933,7 +943,7 @@ def workers_do_not_answer(bed: Bed) -> str:
   """The workers accept commands and answer nothing."""
   for index in (0, 1):
     (bed.folder / f'w{index}.shell').write_text('#!/bin/sh\ncat > /dev/null\n')
-  said = bed.launch('--attempts=2', grace=1).finish(75)
+  said = bed.launch('--attempts=2', patience=10).finish(75)
   assert 'gave up after 2 attempts' in said
   assert 'not answer' in said
   assert not bed.starts()
