@@ -389,10 +389,7 @@ acquire() {
     before=$now
     [[ $mode == run || $now == ACTIVE || $now == UNKNOWN ]] || fail "$name cannot be reached: it is $now in $zone"
     case $now in
-      ACTIVE)
-        used=yes
-        return
-        ;;
+      ACTIVE) used=yes && return ;;
       UNKNOWN)
         [[ $attempt -gt 1 ]] || ! is_hopeless || fail "gcloud refuses to describe $name, see above"
         failed "gcloud could not describe $name, see above" "Perhaps: gcloud auth login." || return
