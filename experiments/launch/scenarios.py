@@ -413,9 +413,7 @@ def followers_are_killed(bed: Bed) -> str:
 def interrupted_and_again(bed: Bed) -> str:
   """Ctrl-C during the installation and while the training runs, and then the same command."""
   bed.program('print epoch 1', 'wait go', 'print epoch 2', 'exit 19')
-  signal.signal(
-    signal.SIGINT, signal.default_int_handler
-  )  # nohup and & ignore it
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and & ignore it
   for phase in ('install', 'follow'):
     launcher = bed.launch()
     wait_for(lambda phase=phase: bool(bed.called(phase)))
