@@ -34,8 +34,9 @@ Usage: ./run_tpu.sh --name=NAME --zone=ZONE --type=TYPE --config=CONFIG --workdi
 
 The same command again finds a run that is alive, follows it and reports its end. A run that fails by
 itself is not started again. The exit code is that of the run; 2 is a wrong argument or a refusal, and
-75 means that all attempts failed. Environment: POLL_SECONDS=30 between looks at the machine, and
-GRACE_SECONDS=120 for a worker to end after another one has, or after --stop.
+75 means that all attempts failed. Environment: POLL_SECONDS=30 between looks at the machine,
+GRACE_SECONDS=120 for a worker to end after another one has, or after --stop, and ANSWER_SECONDS=600
+for a worker to answer a question.
 USAGE
 }
 
@@ -73,11 +74,24 @@ refuse_another() {
   exit 70 # which the launcher does not try again
 }
 
-lock() { exec 8> lock && flock --timeout 1800 8; }
+lock() {
+  exec 8> lock
+  flock --timeout 1800 8 || {
+    say "$(hostname): another launcher has been installing for half an hour"
+    exit 1
+  }
+}
 
 worker_state() {
-  [[ $(condition) != live || ! -e $sent/arguments ]] || is_same || refuse_another
-  echo "scs_jax says: $(condition)"
+  local now
+  now=$(condition)
+  if [[ $now == seen && -e run/awaited.$token ]]; then
+    now=ended # another launcher was the first to report it
+  elif [[ $now != none && -e $sent/arguments ]] && ! is_same; then
+    [[ $now != live ]] || refuse_another
+    now=seen # its end is not the one to report
+  fi
+  echo "scs_jax says: $now"
 }
 
 worker_install() {
@@ -111,39 +125,63 @@ worker_start() {
     is_same || refuse_another
     return 0
   fi
-  if [[ -e run/seen ]] || ! is_same; then # otherwise the run goes on, and so does its log
+  find sent -mindepth 1 -maxdepth 1 ! -name "$token" -mmin +1440 -exec rm -rf {} +
+  rm -rf next # what needs room on the disk comes before anything of the last run is moved
+  trap 'rm -rf next' EXIT
+  mkdir next
+  cp -R "$sent/arguments" "$sent/config" "$sent/code" next/
+  printf '%63s\n' '' > next/draft # takes the bytes of `ended`: the disk may be full then
+  head -c 1000000 /dev/zero > next/room # for the first lines of the log
+  echo "$start" | tee next/start > next/born
+  if [[ -e run/seen ]] || ! is_same; then
     rm -rf previous
     [[ ! -e run ]] || mv run previous
     [[ ! -e previous/ended || -e previous/seen ]] ||
       say "$(hostname): nobody saw the end of an earlier run; its log is ~/scs_jax/previous/log"
+    mv next run
+  else # the run goes on, and so does its log
+    rm -rf run/alive run/ended run/stopped run/pid run/code next/born
+    mv -f next/* run/
   fi
-  find sent -mindepth 1 -maxdepth 1 ! -name "$token" -mmin +1440 -exec rm -rf {} +
-  mkdir -p run
-  rm -rf run/alive run/ended run/stopped run/pid run/code
-  cp -R "$sent/arguments" "$sent/config" "$sent/code" run/
-  [[ -e run/born ]] || echo "$start" > run/born
-  printf '%63s\n' '' > run/draft # takes the bytes of `ended` now: the disk may be full later
-  echo "$start" > run/start
   exec 9> run/alive
   flock 9
-  setsid bash "$sent/run_tpu.sh" --on-worker "$token" run 8>&- < /dev/null > /dev/null 2>&1 &
+  setsid python3 -c "$foster" bash "$sent/run_tpu.sh" --on-worker "$token" \
+    8>&- < /dev/null > /dev/null 2>&1 &
 }
 
-# Keeps the lock, runs the program, and writes how it ended.
+# If the shell that waits for the program is killed, its parent becomes the program's.
+foster='
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+subprocess.Popen([*sys.argv[1:], "run"], close_fds=False)
+while not os.path.exists("run/ended"):
+  process, status = os.wait()
+  if process == int(open("run/pid").read()):
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    subprocess.call([*sys.argv[1:], "end", str(code), "itself"], close_fds=False)
+'
+
+# Runs the program, and writes how it ended.
 worker_run() {
   local words code=0 reason=itself
   trap 'reason=shutdown' TERM # only the machine signals this process
   trap : HUP INT
   mapfile -d '' -t words < run/arguments
+  rm -f run/room
   (
     # With tpu in JAX_PLATFORMS, JAX fails if it finds no TPU, and never trains on the CPU instead.
     cd run/code && echo "$BASHPID" > ../pid && exec setsid env JAX_PLATFORMS=tpu,cpu \
       TFDS_DATA_DIR="$HOME/tensorflow_datasets" PYTHONUNBUFFERED=1 \
       "$HOME/scs_jax/venv/bin/python" -m scs_jax.main "${words[@]}"
   ) >> run/log 2>&1 || code=$?
+  worker_end "$code" "$reason"
+}
+
+worker_end() {
+  local reason=$2
   kill -KILL -- "-$(< run/pid)" 2> /dev/null || true # what it leaves behind would keep the chips
   [[ ! -e run/stopped ]] || reason=stopped
-  printf '%s %s %s' "$code" "$(date +%s.%N)" "$reason" 1<> run/draft
+  printf '%s %s %s' "$1" "$(date +%s.%N)" "$reason" 1<> run/draft
   mv -f run/draft run/ended
 }
 
@@ -162,6 +200,7 @@ until_end() {
   until ends_within 60; do :; done &
   tail -c "+$2" -s 0.5 -f --pid=$! "$1" || true
   kill $! 2> /dev/null || true
+  [[ $(condition) != live ]] # or else one of the two was killed
 }
 
 worker_follow() {
@@ -175,6 +214,7 @@ worker_follow() {
 
 worker_await() {
   local end=''
+  touch "run/awaited.$token" || true # the disk may be full
   until_end /dev/null 1
   [[ ! -e run/ended ]] || read -r end < run/ended
   echo "scs_jax says: $(condition) $end $(hostname)"
@@ -231,14 +271,14 @@ for argument in "$@"; do
     *) fail "unknown argument '$argument'; see --help" ;;
   esac
 done
-poll=${POLL_SECONDS:-30} grace=${GRACE_SECONDS:-120}
+poll=${POLL_SECONDS:-30} grace=${GRACE_SECONDS:-120} patience=${ANSWER_SECONDS:-600}
 [[ -n $name ]] || fail "--name is missing; see --help"
 [[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || fail "--name='$name' must be small letters, digits and dashes"
 [[ -n $zone ]] || fail "--zone is missing; see --help"
 [[ $zone =~ ^[a-z0-9-]+$ ]] || fail "--zone='$zone' is no zone, such as us-west4-a"
 [[ $attempts =~ ^[1-9][0-9]{0,5}$ ]] || fail "--attempts=$attempts must be a positive number"
-for seconds in "$poll" "$grace"; do
-  [[ $seconds =~ ^(0|[1-9][0-9]{0,4})$ ]] || fail "POLL_SECONDS and GRACE_SECONDS must be whole numbers, not $seconds"
+for seconds in "$poll" "$grace" "$patience"; do
+  [[ $seconds =~ ^(0|[1-9][0-9]{0,4})$ ]] || fail "POLL_, GRACE_ and ANSWER_SECONDS must be whole numbers, not $seconds"
 done
 if [[ $mode == run ]]; then
   [[ -n $type ]] || fail "--type is missing, e.g. --type=v5litepod-16"
@@ -259,10 +299,11 @@ if [[ $mode == run ]]; then
     *) fail "--type=$type: its software is not known here, add --runtime=VERSION" ;;
   esac
 fi
+[[ $mode != logs || -n $logs ]] || fail "--logs is empty, e.g. --logs=logs"
 [[ -z $dry || $mode == run || $mode == delete ]] || fail "--dry-run is for a launch"
 [[ -n $dry ]] || command -v gcloud > /dev/null || fail "gcloud is not on PATH: install the Google Cloud CLI"
 
-home=$(cd "$(dirname "$0")" && pwd -P)
+home=$(dirname "$(realpath "$0")")
 scope=(--zone="$zone" ${project:+"--project=$project"})
 me=$(printf '%q ' "$0" --name="$name" "${scope[@]}")
 billed="If $name is there, it is billed until: ${me}--delete"
@@ -283,6 +324,27 @@ delete_resource() { tpus queued-resources delete "$name" --force; }
 on() {
   tpus tpu-vm ssh "$name" --worker="$1" "${ssh[@]/#/--ssh-flag=}" \
     --command="bash scs_jax/sent/$token/run_tpu.sh --on-worker $token ${*:2}"
+}
+
+# Runs what takes seconds, unless a worker hangs, and ends it then.
+briefly() {
+  local code=0 job
+  set -m # the job is a process group, and can be ended as a whole
+  "$@" &
+  job=$!
+  set +m
+  jobs=("$job")
+  {
+    for ((i = 0; i < patience; i++)); do
+      sleep 1
+      kill -0 "$job" || exit 0
+    done
+    kill -- "-$job"
+  } > /dev/null 2>&1 &
+  wait "$job" || code=$?
+  jobs=()
+  [[ $code -ne 143 ]] || say "the workers have not answered for $patience s"
+  return "$code"
 }
 
 # Keeps what failed and how to mend it, for the case that no further attempt succeeds.
@@ -313,32 +375,38 @@ create_resource() {
     --runtime-version="$runtime" ${spot:+--spot} ${create[@]+"${create[@]}"} 2> "$scratch/error" || code=$?
   cat "$scratch/error" >&2
   [[ $code -ne 0 ]] || return 0
+  ! grep -q ALREADY_EXISTS "$scratch/error" || return 0 # another launcher was faster
   if [[ $code -eq 2 ]] || is_hopeless; then fail "gcloud refuses to create $name, see above"; fi
   failed "$name could not be created, see above" "$no_machine"
 }
 
 # Waits for the machine. Makes it if there is none, once in an attempt, or anew if it was taken away.
 acquire() {
-  local now='' before='' made=''
+  local now='' before='' made='' gone=0
   while true; do
     now=$(state)
-    [[ $now == "$before" ]] || say "$name is $now"
+    [[ $now == "$before" ]] || say "$name is $now in $zone"
     before=$now
-    [[ $mode == run || $now == ACTIVE || $now == UNKNOWN ]] || fail "$name cannot be reached: it is $now"
+    [[ $mode == run || $now == ACTIVE || $now == UNKNOWN ]] || fail "$name cannot be reached: it is $now in $zone"
     case $now in
-      ACTIVE) return ;;
+      ACTIVE) used=yes && return ;;
       UNKNOWN)
         [[ $attempt -gt 1 ]] || ! is_hopeless || fail "gcloud refuses to describe $name, see above"
         failed "gcloud could not describe $name, see above" "Perhaps: gcloud auth login." || return
         ;;
       ABSENT)
-        [[ -z $made ]] || failed "$name has vanished" "$no_machine" || return
-        create_resource || return
-        made=yes
+        [[ -z $made ]] || failed "$name has vanished, or its name is taken; see above" "$no_machine" || return
+        if [[ -z $used ]]; then
+          create_resource || return
+          made=yes
+        else # by hand; or another launcher is about to make it anew
+          [[ $((gone += 1)) -lt 5 ]] || fail "$name was deleted. The same command makes it anew"
+        fi
         ;;
       FAILED | SUSPENDED)
         tpus queued-resources describe "$name" --format='yaml(state)' >&2 || true
         delete_resource || failed "$name could not be deleted, see above" "Delete it by hand." || return
+        used=''
         [[ -z $made ]] || failed "$name became $now, see above" "$no_machine" || return
         ;;
     esac
@@ -349,6 +417,7 @@ acquire() {
 # Puts what the workers need into $stage.
 prepare() {
   local file=${config%%:*} folder
+  [[ $file == /* ]] || file=$PWD/$file
   mkdir -p "$stage/code"
   cp "${BASH_SOURCE[0]}" "$stage/run_tpu.sh"
   [[ $mode == run ]] || return 0
@@ -357,7 +426,7 @@ prepare() {
     fail "the wheel could not be built, see above"
   cp -R "$home/configs" "$stage/code/"
   cp "$file" "$stage/config"
-  folder=$(cd "$(dirname "$file")" && pwd -P)
+  folder=$(realpath "$(dirname "$file")")
   if [[ $folder/ == "$home/configs/"* ]]; then
     file=${folder#"$home/"}/${file##*/}
   else
@@ -375,11 +444,11 @@ prepare() {
 # Asks all workers how their run is: $conditions has a line for each.
 ask() {
   local code=0
-  copy --recurse "$scratch/scs_jax" "$name:" --worker=all || code=$?
-  [[ $code -ne 0 ]] || on all state > "$scratch/said" || code=$?
+  briefly copy --recurse "$scratch/scs_jax" "$name:" --worker=all || code=$?
+  [[ $code -ne 0 ]] || briefly on all state > "$scratch/said" || code=$?
   [[ $code -ne 70 ]] || fail "follow that run (${me}--attach), or end it first (${me}--stop)"
   [[ $code -eq 0 ]] || failed "the workers could not be reached, see above" \
-    "Perhaps: ssh-add ~/.ssh/google_compute_engine. Look at the firewall, too." || return
+    "Perhaps: ssh-add ~/.ssh/google_compute_engine; or the firewall, or a full disk." || return
   conditions=$(sed -n 's/.*scs_jax says: //p' "$scratch/said")
   [[ -n $conditions ]] || failed "the workers did not answer" "Look at them: ${me}--attach"
 }
@@ -407,7 +476,8 @@ begin() {
   on all install || code=$?
   [[ $code -ne 70 ]] || fail "the installation cannot succeed, see above. $billed"
   [[ $code -eq 0 ]] || failed "the installation failed, see above" "Mend what it names." || return
-  on all start "$attempt" || code=$?
+  # On worker 0 first: of two launchers with other arguments, one is refused before it starts anything.
+  { on 0 start "$attempt" && on all start "$attempt"; } || code=$?
   [[ $code -ne 70 ]] || fail "another launcher was faster. Follow its run: ${me}--attach"
   if [[ $code -ne 0 ]]; then
     on all stop "$grace" || true
@@ -490,7 +560,7 @@ report() {
   # Of several workers that failed, the first was the cause.
   first=$(awk '$2 > 0 { print $3, $2, $NF }' "$scratch/ends" | sort -n | head -n 1)
   read -r _ code host <<< "${first:-0 0 -}"
-  on all seen "$host" || true # shows the end of its log, unless that was shown
+  briefly on all seen "$host" || true # shows the end of its log, unless that was shown
   if [[ -e $scratch/hung && $code -eq 0 ]]; then
     say "a worker did not end within $grace s after the others, and was stopped; all logs: ${me}--logs=DIR"
     code=1
@@ -507,20 +577,21 @@ report() {
 
 interrupted() {
   say "the launcher ends; a run that was started goes on. Follow it: ${me}--attach. End it: ${me}--stop"
+  say "$billed"
   exit 130
 }
 
 trap 'end_jobs; rm -rf "$scratch"' EXIT
 touch "$scratch/log" "$scratch/born"
-attempt=1 failures=0
+attempt=1 failures=0 used=''
 if [[ $mode == delete ]]; then
   delete_resource
   exit
 elif [[ $mode == logs ]]; then
+  [[ $logs == /* ]] || logs=$PWD/$logs
   mkdir -p "$logs"
   count=$(tpus tpu-vm describe "$name" --format='value(networkEndpoints.len())')
   [[ $count =~ ^[0-9]+$ ]] || fail "gcloud does not say how many workers $name has: $count"
-  logs=$(cd "$logs" && pwd)
   for ((i = 0; i < count; i++)); do copy "$name:scs_jax/run/log" "$logs/worker-$i.log" --worker="$i"; done
   exit
 fi
@@ -528,8 +599,10 @@ prepare
 if [[ -n $dry ]]; then
   create_resource
   copy --recurse "$scratch/scs_jax" "$name:" --worker=all
-  for operation in state install 'start 1' await seen; do on all "$operation"; done
+  for operation in state install; do on all "$operation"; done
+  for workers in 0 all; do on "$workers" start 1; done
   on 0 follow 1.1 1
+  for operation in await seen; do on all "$operation"; done
   exit
 elif [[ $mode == stop ]]; then
   if ! acquire || ! ask; then fail "$trouble. $remedy"; fi
@@ -540,12 +613,14 @@ elif [[ $mode == stop ]]; then
   exit
 fi
 trap interrupted HUP INT TERM
+# Nothing follows this loop, because bash reads a file as it goes, and this one may be edited meanwhile.
 until acquire && begin && watch && report; do
-  [[ $attempt -lt $attempts ]] || break
+  if [[ $attempt -eq $attempts ]]; then
+    say "gave up after $attempts attempts: $trouble. $remedy The same command goes on. $billed"
+    exit 75
+  fi
   pause=$((2 ** (failures < 6 ? failures : 6)))
   say "attempt $attempt of $attempts: $trouble; the next one in $((poll * pause)) s"
   for ((i = 0; i < pause; i++)); do sleep "$poll"; done # in parts, so that a signal is heard
   attempt=$((attempt + 1)) failures=$((failures + 1))
 done
-say "gave up after $attempts attempts: $trouble. $remedy The same command goes on. $billed"
-exit 75

@@ -53,7 +53,18 @@ def test_a_dry_run_prints_every_command_and_runs_none(launch):
   assert result.returncode == 0, result.stderr
   assert not calls
   commands = [shlex.split(line) for line in result.stdout.splitlines()]
-  order = ['wheel', 'create', 'scp', 'state', 'install', 'start', 'await', 'seen', 'follow']
+  order = [
+    'wheel',
+    'create',
+    'scp',
+    'state',
+    'install',
+    'start',
+    'start',
+    'follow',
+    'await',
+    'seen',
+  ]
   found = [
     next((word for word in order if word in ' '.join(command).split()), None)
     for command in commands
@@ -99,6 +110,7 @@ def test_each_generation_gets_the_documented_software(launch, accelerator, runti
     ((*ARGUMENTS, '--workdir=runs/a'), '--workdir=runs/a is relative'),
     ((*ARGUMENTS, '--attach', '--dry-run'), '--dry-run is for a launch'),
     ((*ARGUMENTS, '--config=configs/nothing.py'), 'there is no file configs/nothing.py'),
+    ((*ARGUMENTS, '--logs='), '--logs is empty'),
     ((*ARGUMENTS, '--attempts=0'), '--attempts=0 must be a positive number'),
     ((*ARGUMENTS, '--data-copy=/home/me'), '--data-copy=/home/me must be in a bucket'),
     ((*ARGUMENTS, '--data-mount=gs://b'), "--data-mount=gs://b is no bucket's name"),

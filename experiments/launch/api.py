@@ -44,6 +44,7 @@ def node(name: str) -> dict[str, Any]:
 def answer(method: str, path: str, query: dict[str, list[str]]) -> dict[str, Any] | str:
   """Returns the answer to a request, or the text of an error."""
   name = path.partition('/v2/')[2]
+  zone = name.split('/')[3] if '/locations/' in name else None
   *_, kind, last = path.split('/')
   if path.endswith('/projects/p'):
     return {'kind': 'compute#project', 'name': 'p', 'commonInstanceMetadata': {'items': []}}
@@ -55,9 +56,9 @@ def answer(method: str, path: str, query: dict[str, list[str]]) -> dict[str, Any
     return node(name) if method == 'GET' else operation('Node', name)
   if last == 'queuedResources':
     (created,) = query['queuedResourceId']
-    return cloud.create(created) or operation('QueuedResource', f'{name}/{created}')
+    return cloud.create(created, zone) or operation('QueuedResource', f'{name}/{created}')
   if kind == 'queuedResources':
-    now = cloud.look(last)
+    now = cloud.look(last, zone)
     if not now:
       return f"NOT_FOUND: Resource '{name}' was not found"
     if method == 'GET':

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from experiments.launch import cloud
+
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 SSHD = shutil.which('sshd', path=f'{os.environ["PATH"]}:/usr/sbin')
@@ -34,12 +36,13 @@ ARGUMENTS = {
 PATIENCE_SECONDS = 180
 
 # What is on the PATH of this machine, and of a worker.
-PIP = """#!/bin/sh
+PIP = f"""#!/bin/sh
 # Builds a wheel, or installs uv.
+[ "$1" != -c ] || exec {sys.executable} -SE "$@"
 for word; do
-  case $word in --wheel-dir=*) touch "${word#*=}/scs_jax-0-py3-none-any.whl" ;; esac
+  case $word in --wheel-dir=*) touch "${{word#*=}}/scs_jax-0-py3-none-any.whl" ;; esac
 done
-[ ! -e "$BED/no_wheel" ] || { echo 'error: subprocess-exited-with-error' >&2; exit 1; }
+[ ! -e "$BED/no_wheel" ] || {{ echo 'error: subprocess-exited-with-error' >&2; exit 1; }}
 case $* in *' uv') mkdir -p ~/.local/bin && cp "$BED/uv" ~/.local/bin/uv ;; esac
 """
 UV = """#!/bin/sh
@@ -73,7 +76,13 @@ class Launcher:
     self._file = file
     with file.open('wb') as output:
       self.process = subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=folder
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
       )
 
   def said(self) -> str:
@@ -159,15 +168,17 @@ class Bed:
   @property
   def cloud(self) -> dict[str, Any]:
     """The state of the cloud, as `gcloud.py` describes it; a copy."""
-    return json.loads((self.folder / 'cloud.json').read_text())
+    with cloud.state(self.folder) as state:
+      return state
 
   @cloud.setter
-  def cloud(self, state: dict[str, Any]) -> None:
-    (self.folder / 'cloud.json').write_text(json.dumps(state))
+  def cloud(self, values: dict[str, Any]) -> None:
+    with cloud.state(self.folder) as state:
+      state.update(values)
 
   def plan(self, *creations: Any, **broken: int) -> None:
     """Sets what each `create` does, and how often commands fail."""
-    self.cloud = {**self.cloud, 'creations': creations or [['ACTIVE']], 'broken': broken}
+    self.cloud = {'creations': creations or [['ACTIVE']], 'broken': broken}
 
   def calls(self, *words: str) -> list[list[str]]:
     """Returns the calls of gcloud that have all these words."""
@@ -175,11 +186,14 @@ class Bed:
     lines = path.read_text().splitlines() if path.exists() else []
     return [call for call in map(json.loads, lines) if set(words) <= set(call)]
 
+  def called(self, operation: str) -> list[list[str]]:
+    """Returns the calls of a command of gcloud, or of an operation of run_tpu.sh on the workers."""
+    return [call for call in self.calls() if operation in ' '.join(call).split()]
+
   def preempt(self) -> None:
     """Takes the machine away: everything on it dies, and the disks are gone."""
-    cloud = self.cloud
-    cloud['resource']['states'] = ['SUSPENDING', 'SUSPENDED']
-    self.cloud = cloud
+    with cloud.state(self.folder) as state:
+      state['resource']['states'] = ['SUSPENDING', 'SUSPENDED']
     for worker in self._workers:
       self._kill_processes(worker)
       shutil.rmtree(worker['home'])
@@ -206,10 +220,21 @@ class Bed:
     """Returns the command lines of all processes on workers."""
     return [' '.join(p.words) for p in _processes() if p.home in self._homes()]
 
+  def kill_on_worker(self, word: str) -> None:
+    """Kills the processes on workers that have this word in their command lines."""
+    for process in _processes():
+      if process.home in self._homes() and word in process.words:
+        _kill(process.id)
+
   def on_launcher(self) -> list[str]:
     """Returns the command lines of the launchers and of their children."""
-    found = [p for p in _processes() if p.bed == str(self.folder) and p.home == p.bed]
-    return [' '.join(p.words) for p in found]
+    return [' '.join(p.words) for p in _processes() if self._is_launcher(p)]
+
+  def kill_launchers(self, but: int | None = None) -> None:
+    """Kills the launchers and their children, except one process."""
+    for process in _processes():
+      if self._is_launcher(process) and process.id != but:
+        _kill(process.id)
 
   # --------------------------------------------------------------------------------- The training
 
@@ -230,17 +255,37 @@ class Bed:
     return [start for start in map(json.loads, lines) if worker in (None, start['worker'])]
 
   def pids(self, worker: int = 0) -> dict[str, int]:
-    """Returns the ids of the training and of the shell that waits for it, of the last start."""
+    """Returns the ids of the training, of the shell that waits for it, and of that one's parent."""
+    parents = {process.id: process.parent for process in _processes()}
     program = int((self.home(worker) / 'scs_jax/run/pid').read_text())
-    (parent,) = [process.parent for process in _processes() if process.id == program]
-    return {'program': program, 'keeper': parent}
+    keeper = parents[program]
+    return {'program': program, 'keeper': keeper, 'keeper_of_keeper': parents[keeper]}
 
   # -------------------------------------------------------------------------------- The launchers
 
   def launch(
-    self, *words: str, folder: pathlib.Path = ROOT, grace: int = 5, poll: int = 0, **given: str
+    self,
+    *words: str,
+    folder: pathlib.Path = ROOT,
+    grace: int = 5,
+    poll: int = 0,
+    patience: int = 120,
+    late: int | None = None,
+    script: pathlib.Path = ROOT / 'run_tpu.sh',
+    **given: str,
   ) -> Launcher:
-    """Starts `run_tpu.sh` with ARGUMENTS, or with others instead; '' leaves one out."""
+    """Starts `run_tpu.sh`.
+
+    Args:
+      *words: more of its command line.
+      folder: where it starts.
+      grace: GRACE_SECONDS.
+      poll: POLL_SECONDS.
+      patience: ANSWER_SECONDS.
+      late: a worker which its commands to all workers reach a second after the others.
+      script: the launcher.
+      **given: flags instead of those of ARGUMENTS; '' leaves one out.
+    """
     line = [f'--{name}={value}' for name, value in {**ARGUMENTS, **given}.items() if value]
     environment = {
       'BED': str(self.folder),
@@ -249,11 +294,13 @@ class Bed:
       'TMPDIR': str(self.folder),
       'POLL_SECONDS': str(poll),
       'GRACE_SECONDS': str(grace),
+      'ANSWER_SECONDS': str(patience),
       'LANG': 'C.UTF-8',
+      'LATE': str(late),
     }
     self._launchers += 1
     file = self.folder / f'launcher_{self._launchers}'
-    return Launcher([str(ROOT / 'run_tpu.sh'), *line, *words], file, environment, folder)
+    return Launcher([str(script), *line, *words], file, environment, folder)
 
   def manage(self, word: str, **settings: Any) -> Launcher:
     """Starts `run_tpu.sh` with name, zone and `word`."""
@@ -268,6 +315,9 @@ class Bed:
       _kill(listener)
 
   # ------------------------------------------------------------------------------------- Privately
+
+  def _is_launcher(self, process: '_Process') -> bool:
+    return process.bed == str(self.folder) == process.home
 
   def _homes(self) -> set[str]:
     return {worker['home'] for worker in self._workers}

@@ -22,20 +22,20 @@ BED = pathlib.Path(os.environ.get('BED', '.'))
 
 
 @contextlib.contextmanager
-def state() -> Iterator[dict[str, Any]]:
+def state(folder: pathlib.Path = BED) -> Iterator[dict[str, Any]]:
   """Gives the state of the cloud; changes are kept."""
-  with (BED / 'cloud.json').open('r+') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    values = json.load(file)
+  path, draft = folder / 'cloud.json', folder / 'cloud.draft'
+  with (folder / 'cloud.lock').open('a') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    values = json.loads(path.read_text()) if path.exists() else {}
     try:
       yield values
-    finally:
-      file.seek(0)
-      file.truncate()
-      json.dump(values, file)
+    finally:  # by rename, because a scenario may kill this process at any moment
+      draft.write_text(json.dumps(values))
+      draft.replace(path)
 
 
-def create(name: str) -> str:
+def create(name: str, zone: str | None = None) -> str:
   """Creates a queued resource; returns the error, if there is one."""
   with state() as cloud:
     if cloud['resource']:
@@ -44,15 +44,15 @@ def create(name: str) -> str:
     cloud['creations'] = cloud['creations'][1:] or [plan]
     if isinstance(plan, str):
       return plan
-    cloud['resource'] = {'name': name, 'states': plan}
+    cloud['resource'] = {'name': name, 'states': plan, 'zone': zone}
   return ''
 
 
-def look(name: str) -> str:
+def look(name: str, zone: str | None = None) -> str:
   """Returns the state of a queued resource, and lets it go on to the next; '' if there is none."""
   with state() as cloud:
     resource = cloud['resource']
-    if not resource or resource['name'] != name:
+    if not resource or resource['name'] != name or resource.get('zone') not in (zone, None):
       return ''
     now, *rest = resource['states']
     resource['states'] = rest or [now]

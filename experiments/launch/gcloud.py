@@ -37,10 +37,10 @@ def queued_resources(words: argparse.Namespace) -> None:
   """Runs create, describe or delete."""
   command = f'queued-resources.{words.verb}'
   if words.verb == 'create':
-    if error := cloud.create(words.name):
+    if error := cloud.create(words.name, words.zone):
       fail(command, error)
     return
-  now = cloud.look(words.name)
+  now = cloud.look(words.name, words.zone)
   if not now:
     path = f'projects/p/locations/{words.zone}/queuedResources/{words.name}'
     fail(command, f"NOT_FOUND: Resource '{path}' was not found")
@@ -112,6 +112,7 @@ def serve(words: argparse.Namespace) -> None:
   sys.stderr.write(f'Attempting to {kind} into 1 nodes with a total of {len(targets)} workers.\n')
 
   def attempt(index: int, worker: dict[str, Any]) -> None:
+    time.sleep(words.worker == 'all' and os.environ.get('LATE') == str(index))
     for number in range(ATTEMPTS):
       sys.stderr.write(f'{kind}: Attempting to connect to worker {index}...\n')
       if kind == 'SCP':

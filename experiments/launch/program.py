@@ -42,6 +42,10 @@ def main() -> None:
     verb, _, word = step.partition(' ')
     if verb == 'print':
       print(word, flush=True)
+    elif verb == 'lines':
+      sys.stdout.writelines(f'line {i}\n' for i in range(int(word)))
+    elif verb == 'letters':
+      print('@' * int(word) + '\0end', end='', flush=True)
     elif verb == 'wait':
       while not (BED / word).exists():
         time.sleep(0.02)

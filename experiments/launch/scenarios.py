@@ -4,15 +4,17 @@ A scenario gets a bed. It returns what became of the run, in a few words, or rai
 Its docstring says what is done.
 """
 
+import contextlib
 import inspect
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from experiments.launch.bed import ROOT, Bed, free_port, wait_for
 
@@ -136,25 +138,6 @@ def program_is_killed(bed: Bed) -> str:
   whole(said, 'epoch 1')
   one_run(bed)
   return 'exit code 137'
-
-
-@scenario
-def disk_is_full(bed: Bed) -> str:
-  """The disk of worker 0 is full when the training fails."""
-  home = bed.home(0)
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(home)]
-  if subprocess.run(mount, capture_output=True).returncode:
-    return 'skipped: no right to mount a small disk'
-  try:
-    bed.program('print epoch 1', 'fill', 'exit 4')
-    cloud = bed.cloud
-    bed.cloud = {**cloud, 'resource': {'name': 'scs', 'states': ['ACTIVE']}}
-    said = bed.launch().finish(4)
-  finally:
-    bed.close()
-    subprocess.run(['umount', '--lazy', str(home)], check=True)
-  assert 'epoch 1' in said
-  return 'exit code 4'
 
 
 # ---------------------------------------------------------------------- One run, whatever happens
@@ -306,19 +289,17 @@ def machine_shuts_down(bed: Bed) -> str:
 
 @scenario
 def keeper_is_killed(bed: Bed) -> str:
-  """`kill -9` of the shell that keeps the exit code, on worker 0; the training lives."""
-  bed.program('print epoch 1', 'wait go', 'print epoch 2')
+  """`kill -9` of the shell that waits for the training, and on worker 1 of that shell's parent."""
+  bed.program('print epoch 1', 'wait go', 'print epoch 2', 'exit 16')
   launcher = bed.launch()
   launcher.wait_for('epoch 1')
   os.kill(bed.pids(0)['keeper'], signal.SIGKILL)
-  launcher.kill()
-  again = bed.launch()
-  again.wait_for('epoch 1')
-  assert len(bed.starts()) == 2
+  os.kill(bed.pids(1)['keeper_of_keeper'], signal.SIGKILL)
+  time.sleep(1)
   bed.release()
-  again.finish()
-  one_run(bed, starts=2)
-  return 'the training is followed; as its exit code is lost, it is started once more'
+  whole(launcher.finish(16), 'epoch 1', 'epoch 2')
+  one_run(bed)
+  return 'one run, which is followed to its end; exit code 16'
 
 
 @scenario
@@ -381,10 +362,295 @@ def two_launchers(bed: Bed) -> str:
 def a_command_is_repeated(bed: Bed) -> str:
   """The connection breaks after the start, so that gcloud repeats it; the run has ended by then."""
   bed.program('print epoch 1', 'exit 12')
-  bed.cloud = {**bed.cloud, 'repeats': 'start'}
+  bed.cloud = {'repeats': 'start'}
   whole(bed.launch().finish(12), 'epoch 1')
   one_run(bed)
   return 'one run; exit code 12'
+
+
+@scenario
+def killed_in_each_phase(bed: Bed) -> str:
+  """`kill -9` of the launcher and its gcloud in each phase, then the same command."""
+  bed.program('print epoch 1', 'wait go', 'print epoch 2', 'exit 17')
+  bed.plan(['PROVISIONING', 'ACTIVE'])
+  for phase in ('create', 'scp', 'state', 'install', 'start', 'follow'):
+    before = len(bed.called(phase))
+    launcher = bed.launch()
+    wait_for(lambda phase=phase, before=before: len(bed.called(phase)) > before)
+    launcher.kill()
+    bed.kill_launchers()
+  last = bed.launch()
+  last.wait_for('epoch 1')
+  bed.release()
+  # What was started on worker 0 alone is stopped, and started again with the others.
+  whole(last.finish(17).rpartition('after saving')[2], 'epoch 1', 'epoch 2')
+  assert len(bed.starts('w1')) == 1
+  wait_for(lambda: not bed.on_worker())
+  assert bed.cloud['deleted'] == 0
+  return 'one machine, one run; exit code 17; the whole log'
+
+
+@scenario
+def followers_are_killed(bed: Bed) -> str:
+  """`kill -9` of the gcloud that follows the run, of `tail` on the worker, and of its shell."""
+  bed.program('print 1', 'wait a', 'print 2', 'wait b', 'print 3', 'wait c', 'print 4', 'exit 18')
+  launcher = bed.launch()
+  launcher.wait_for('1')
+  for line, name, kill in (
+    ('\n1\n', 'a', lambda: bed.kill_launchers(but=launcher.process.pid)),
+    ('\n2\n', 'b', lambda: bed.kill_on_worker('tail')),
+    ('\n3\n', 'c', lambda: bed.kill_on_worker('follow')),
+  ):
+    launcher.wait_for(line)
+    kill()
+    bed.release(name)
+  whole(launcher.finish(18), '1', '2', '3', '4')
+  one_run(bed)
+  return 'one run; exit code 18; each line of the log once'
+
+
+@scenario
+def interrupted_and_again(bed: Bed) -> str:
+  """Ctrl-C during the installation and while the training runs, and then the same command."""
+  bed.program('print epoch 1', 'wait go', 'print epoch 2', 'exit 19')
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and & ignore it
+  for phase in ('install', 'follow'):
+    launcher = bed.launch()
+    wait_for(lambda phase=phase: bool(bed.called(phase)))
+    os.killpg(launcher.process.pid, signal.SIGINT)
+    said = launcher.finish(130)
+    assert 'is billed until' in said, said
+  last = bed.launch()
+  last.wait_for('epoch 1')
+  bed.release()
+  whole(last.finish(19), 'epoch 1', 'epoch 2')
+  one_run(bed)
+  return 'says that the machine is billed; one run; exit code 19'
+
+
+@scenario
+def two_commands(bed: Bed) -> str:
+  """Two commands that differ, in the same second, and each is slow to reach another worker."""
+  bed.program('print epoch 1', 'wait go', 'exit 20')
+  pair = [bed.launch(f'--args=--config.seed={late}', late=late) for late in (0, 1)]
+  wait_for(lambda: any(launcher.process.poll() is not None for launcher in pair))
+  refused, other = sorted(pair, key=lambda launcher: launcher.process.poll() is None)
+  assert '--attach' in refused.finish(2)
+  other.wait_for('epoch 1')
+  bed.release()
+  other.finish(20)
+  one_run(bed)
+  assert len({tuple(start['argv']) for start in bed.starts()}) == 1
+  return 'one runs on all workers, with exit code 20; the other is refused, with exit code 2'
+
+
+@scenario
+def both_create(bed: Bed) -> str:
+  """Two launchers in the same second, with one attempt each, and no machine."""
+  bed.program('print epoch 1', 'wait go', 'exit 21')
+  bed.plan(['PROVISIONING', 'ACTIVE'])
+  pair = [bed.launch('--attempts=1'), bed.launch('--attempts=1')]
+  for launcher in pair:
+    launcher.wait_for('epoch 1')
+  bed.release()
+  for launcher in pair:
+    launcher.finish(21)
+  one_run(bed)
+  return 'one machine, one run; both end with its exit code, 21'
+
+
+@scenario
+def stopped_from_elsewhere(bed: Bed) -> str:
+  """The launcher's laptop sleeps, --stop from elsewhere, the laptop wakes up."""
+  bed.program('print epoch 1', 'wait never')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  launcher.process.send_signal(signal.SIGSTOP)
+  bed.kill_launchers(but=launcher.process.pid)
+  bed.manage('--stop').finish()
+  launcher.process.send_signal(signal.SIGCONT)
+  said = launcher.finish()
+  whole(said, 'epoch 1', 'stopped by SIGTERM after saving')
+  assert 'the run was stopped' in said
+  one_run(bed)
+  return 'the end is reported, and the run is not started again; exit code 0'
+
+
+@scenario
+def both_are_preempted(bed: Bed) -> str:
+  """Two launchers follow a run whose machine is taken away."""
+  for worker in ('w0.1', 'w1.1'):
+    bed.program('print epoch 1', 'wait never', worker=worker)
+  bed.program('print resumed', 'wait go', 'exit 22')
+  pair = [bed.launch(), bed.launch()]
+  for launcher in pair:
+    launcher.wait_for('epoch 1')
+  bed.preempt()
+  for launcher in pair:
+    launcher.wait_for('resumed')
+  bed.release()
+  for launcher in pair:
+    launcher.finish(22)
+  wait_for(lambda: not bed.on_worker())
+  return 'one run, which resumes; both end with its exit code, 22'
+
+
+@scenario
+def deleted_by_hand(bed: Bed) -> str:
+  """--delete from elsewhere while a launcher follows the run."""
+  bed.program('print epoch 1', 'wait never')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  bed.manage('--delete').finish()
+  for index in (0, 1):
+    bed.reboot(index)
+  assert 'scs was deleted' in launcher.finish(2)
+  assert len(bed.cloud['created']) == 1
+  return 'the machine is not made anew, and billed; exit code 2'
+
+
+@scenario
+def an_end_nobody_saw(bed: Bed) -> str:
+  """A launcher is killed, its run ends; then a command with other arguments."""
+  bed.program('print epoch 1', 'wait go', 'exit 23')
+  launcher = bed.launch('--args=--config.seed=1')
+  launcher.wait_for('epoch 1')
+  launcher.kill()
+  bed.release()
+  wait_for(lambda: all((bed.home(i) / 'scs_jax/run/ended').exists() for i in (0, 1)))
+  bed.program('print another')
+  said = bed.launch('--args=--config.seed=2').finish()
+  whole(said, 'another')
+  assert 'its log is ~/scs_jax/previous/log' in said
+  one_run(bed, starts=2)
+  return 'the new run starts; says where the log of the other is; exit code 0'
+
+
+@scenario
+def clocks_jump(bed: Bed) -> str:
+  """The clock of worker 0 is years ahead, and that of worker 1 goes back at every look."""
+  for index, text in enumerate(('echo 4000000000.5', 'echo $((2000000000 - $(/bin/date +%s))).5')):
+    path = bed.folder / 'worker_bin' / f'date{index}'
+    path.write_text(f'#!/bin/bash\n{text}\n')
+    path.chmod(0o755)
+  chooser = bed.folder / 'worker_bin/date'
+  chooser.write_text('#!/bin/bash\nexec "$0${HOME: -1}"\n')
+  chooser.chmod(0o755)
+  bed.program('print epoch 1', 'wait go', 'print epoch 2', 'exit 24')
+  launcher = bed.launch()
+  launcher.wait_for('epoch 1')
+  for index in (0, 1):
+    for path in (bed.home(index) / 'scs_jax').rglob('*'):
+      os.utime(path, (0, 0), follow_symlinks=False)
+  launcher.kill()
+  again = bed.launch()
+  again.wait_for('epoch 1')
+  bed.release()
+  whole(again.finish(24), 'epoch 1', 'epoch 2')
+  bed.launch().finish(24)
+  one_run(bed, starts=2)
+  return 'one run, followed to its end, exit code 24; the next one, too'
+
+
+@scenario
+def million_lines(bed: Bed) -> str:
+  """The training prints a million lines, a line of a million letters, NUL, and no last newline."""
+  bed.program('lines 1000000', 'letters 1000000', 'exit 25')
+  script = bed.folder / 'script'
+  script.write_text(f'#!/bin/bash\nexec {ROOT}/run_tpu.sh "$@" 2> {bed.folder}/errors\n')
+  script.chmod(0o755)
+  log = bed.launch(grace=100, script=script).finish(25)
+  assert log == ''.join(f'line {i}\n' for i in range(1_000_000)) + '@' * 1_000_000 + '\0end'
+  one_run(bed)
+  return 'each byte arrives once; exit code 25'
+
+
+@scenario
+def other_zone(bed: Bed) -> str:
+  """The machine is in another zone than the command says."""
+  bed.program('print epoch 1', 'wait go')
+  launcher = bed.launch(zone='europe-west4-b')
+  launcher.wait_for('epoch 1')
+  for word in ('--attach', '--stop'):
+    assert 'it is ABSENT in us-west4-a' in bed.manage(word).finish(2)
+  assert 'NOT_FOUND' in bed.manage('--delete').finish(1)
+  bed.release()
+  launcher.finish()
+  one_run(bed)
+  return 'said, with the zone; nothing is deleted; the run goes on'
+
+
+@scenario
+def name_is_taken(bed: Bed) -> str:
+  """create says that the name exists, and describe that it does not."""
+  bed.plan('ALREADY_EXISTS: Resource scs already exists')
+  said = bed.launch('--attempts=2').finish(75)
+  assert 'already exists' in said
+  assert 'its name is taken' in said
+  return "gcloud's words are shown; two attempts; exit code 75"
+
+
+# --------------------------------------------------------------------------------------- Full disks
+
+
+@contextlib.contextmanager
+def _small_disk(bed: Bed, worker: int, size: str) -> Iterator[None]:
+  """Mounts a disk of `size` as the home of a worker, which only root may do."""
+  home = bed.home(worker)
+  mount = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', str(home)]
+  mounted = subprocess.run(mount, capture_output=True, text=True)
+  assert not mounted.returncode, mounted.stderr
+  bed.cloud = {'resource': {'name': 'scs', 'states': ['ACTIVE']}}
+  try:
+    yield
+  finally:
+    bed.close()
+    subprocess.run(['umount', '--lazy', str(home)], check=True)
+
+
+def _fill(disk: pathlib.Path, pages: int) -> pathlib.Path:
+  """Fills a disk but for some pages of 4 KB; returns the file that does."""
+  filler = disk / 'filler'
+  filler.unlink(missing_ok=True)
+  filler.write_bytes(bytes((os.statvfs(disk).f_bavail - pages) * 4096))
+  return filler
+
+
+@scenario
+def disk_is_full(bed: Bed) -> str:
+  """The disk of worker 0 is full when the training fails; then the same command, several times."""
+  with _small_disk(bed, 0, '4m'):
+    bed.program('print epoch 1', 'fill', 'exit 4')
+    assert 'epoch 1' in bed.launch().finish(4)
+    assert 'full disk' in bed.launch('--attempts=2').finish(75)
+    (bed.home(0) / 'scs_jax/run/code/filler').unlink()
+    for _ in range(2):
+      filler = _fill(bed.home(0), pages=150)  # enough to copy, and not to start
+      assert 'could not be started' in bed.launch('--attempts=1').finish(75)
+    assert 'epoch 1' in (bed.home(0) / 'scs_jax/run/log').read_text()
+    filler.unlink()
+    bed.program('print epoch 1')
+    whole(bed.launch().finish(), 'epoch 1')
+    one_run(bed, starts=2)
+  return 'exit code 4; nothing starts, or is deleted, exit code 75; it starts when there is room'
+
+
+@scenario
+def disk_is_full_from_the_start(bed: Bed) -> str:
+  """The disk of worker 0 has room for nothing, or for one of twelve sizes up to 1.6 MB."""
+  with _small_disk(bed, 0, '8m'):
+    bed.program('print epoch 1', 'exit 26')
+    for pages in (0, 6, 12, 18, 24, 30, 36, 42, 48, 54, 250, 300, 400):
+      filler = _fill(bed.home(0), pages)
+      before = len(bed.starts('w0'))
+      launcher = bed.launch('--attempts=1')
+      wait_for(lambda launcher=launcher: launcher.process.poll() is not None)
+      ran = len(bed.starts('w0')) - before
+      launcher.finish({0: 75, 1: 26}[ran])
+      filler.unlink()
+    whole(bed.launch().finish(26), 'epoch 1')
+    wait_for(lambda: not bed.on_worker())
+  return 'nothing starts, exit code 75, or there is one run, exit code 26'
 
 
 # --------------------------------------------------------------------------------------- Arguments
@@ -404,12 +670,18 @@ NASTY = (
   '--',
   '-n',
   '\\',
+  '\\n\\x41\\',
+  '\x01\x1b[31m\r',
+  '\udc80\udcff',  # bytes that are no UTF-8
+  'e\u0301\u202e\ufeff',
+  'x' * 100_000,
+  *map(str, range(500)),
 )
 
 
 @scenario
 def arguments_arrive(bed: Bed) -> str:
-  """Fourteen arguments of spaces, quotes, `$`, `;`, a newline, unicode, nothing, dashes."""
+  """519 arguments: spaces, quotes, `$`, `;`, newlines, dashes, nothing, unicode and no unicode."""
   bed.program()
   workdir = "gs://b/x; touch pwned 'y' $(touch pwned)"
   bed.launch(*(f'--args={word}' for word in NASTY), workdir=workdir).finish()
@@ -447,7 +719,7 @@ def nothing_is_executed(bed: Bed) -> str:
 
 @scenario
 def own_config(bed: Bed) -> str:
-  """A config outside configs/ with an argument and its modules; a workdir's config.json."""
+  """A config outside configs/ with an argument and its modules; config.json; `-my config.py`."""
   bed.program()
   mine = bed.folder / 'my project'
   mine.mkdir()
@@ -460,6 +732,9 @@ def own_config(bed: Bed) -> str:
   assert {'configs', 'my_config.py', 'my_nets.py'} <= set(first['folder'])
   assert '--config=config.json' in second['argv']
   assert 'config.json' in second['folder']
+  (mine / '-my config.py').touch()
+  bed.launch(config='-my config.py', folder=mine).finish()
+  assert '--config=-my config.py' in bed.starts('w0')[2]['argv']
   return 'copied with the Python files beside it; the argument arrives'
 
 
@@ -490,6 +765,24 @@ def no_quota(bed: Bed) -> str:
   for text in ('Quota limit', 'gave up after 4 attempts', 'Ask for quota', 'next one in 4 s'):
     assert text in said, said
   return 'four attempts, with pauses of 1, 2 and 4 s; says what to ask for; exit code 75'
+
+
+@scenario
+def script_is_edited(bed: Bed) -> str:
+  """run_tpu.sh is edited in place while it runs; it was started through a link."""
+  (bed.folder / 'my clone').mkdir()
+  clone = bed.folder / 'my clone' / 'run_tpu.sh'
+  shutil.copy(ROOT / 'run_tpu.sh', clone)
+  (clone.parent / 'configs').symlink_to(ROOT / 'configs')
+  (bed.folder / 'link').symlink_to(clone)
+  bed.plan('RESOURCE_EXHAUSTED: no capacity')
+  launcher = bed.launch('--attempts=2', poll=3, script=bed.folder / 'link')
+  launcher.wait_for('the next one in')
+  clone.write_text('touch pwned\n' * 10_000)
+  assert 'gave up after 2 attempts' in launcher.finish(75)
+  assert not list(bed.folder.rglob('pwned'))
+  assert not (ROOT / 'pwned').exists()
+  return 'it goes on as it began; exit code 75'
 
 
 @scenario
@@ -555,9 +848,9 @@ def installation_fails(bed: Bed) -> str:
 def start_fails(bed: Bed) -> str:
   """The run cannot be started on worker 1."""
   bed.program('print epoch 1', 'wait never')
-  bed.cloud = {**bed.cloud, 'resource': {'name': 'scs', 'states': ['ACTIVE']}}
+  bed.cloud = {'resource': {'name': 'scs', 'states': ['ACTIVE']}}
   (bed.home(1) / 'scs_jax').mkdir()
-  (bed.home(1) / 'scs_jax/run').symlink_to('/nowhere')
+  (bed.home(1) / 'scs_jax/run').symlink_to('nowhere')
   said = bed.launch('--attempts=2').finish(75)
   assert 'gave up after 2 attempts: the run could not be started' in said
   assert 'run' in said
@@ -650,9 +943,11 @@ def workers_do_not_answer(bed: Bed) -> str:
   """The workers accept commands and answer nothing."""
   for index in (0, 1):
     (bed.folder / f'w{index}.shell').write_text('#!/bin/sh\ncat > /dev/null\n')
-  said = bed.launch('--attempts=2').finish(75)
+  said = bed.launch('--attempts=2', patience=10).finish(75)
   assert 'gave up after 2 attempts' in said
+  assert 'not answer' in said
   assert not bed.starts()
+  wait_for(lambda: not bed.on_launcher())
   return 'not taken for a run that has ended; exit code 75'
 
 

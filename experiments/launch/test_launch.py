@@ -35,7 +35,7 @@ def test_the_readme_has_the_table_of_the_results():
   )
 
 
-def test_no_scenario_that_was_tried_has_failed():
+def test_every_scenario_was_tried_and_none_has_failed():
   lines = newest(read(RESULTS), 'scenario', 'parts')
-  assert {line['scenario'] for line in lines} <= set(SCENARIOS)
+  assert {line['scenario'] for line in lines if line['parts'] == 'sshd'} == set(SCENARIOS)
   assert not any(line['failures'] for line in lines)
