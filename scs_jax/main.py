@@ -98,7 +98,7 @@ def _network(config: configuration.Config | None) -> Any:
 
 def _print(text: object) -> None:
   if jax.process_index() == 0:
-    print(text)
+    command.show(text)
 
 
 # -------------------------------------------------------------------------------- Command line

@@ -57,7 +57,7 @@ class Examples:
     if (
       not isinstance(labels, np.ndarray)
       or labels.shape != images.shape[:1]
-      or not np.issubdtype(labels.dtype, np.integer)
+      or labels.dtype.kind not in 'iu'  # a time is an integer for np.issubdtype
     ):
       raise ArgumentError(
         f'labels must be int32 or other integers of shape {images.shape[:1]}, one for each image, '
