@@ -1,6 +1,7 @@
 """Runs a command: an error that a user can mend is one line, any other keeps its traceback."""
 
 import functools
+import io
 import os
 import re
 import sys
@@ -28,6 +29,8 @@ def run(
     parse: parses absl's flags in the words of the command line.
     usage: returns what `--help` prints; None is the docstring of the program and its flags.
   """
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')  # names may have letters that it lacks
   try:
     if any(re.fullmatch(_HELP, word) for word in sys.argv[1:]):
       if usage is None:

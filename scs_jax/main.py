@@ -9,7 +9,7 @@ from absl import flags
 
 import scs_jax
 from scs_jax import command, data, explorer, export, pretrained, summary, train
-from scs_jax.errors import ArgumentError
+from scs_jax.errors import ArgumentError, UserError
 from scs_jax.train import config as configuration
 from scs_jax.train import config_file, hosts, report, sharding, shipped
 from scs_jax.train.keys import KEYS, keys_of
@@ -58,7 +58,22 @@ def main(config: configuration.Config) -> None:
 
   Args:
     config: that of the flags; None if they need none.
+
+  Raises:
+    UserError: something that a user can mend.
   """
+  try:
+    _run_mode(config)
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    raise UserError(
+      f'the memory does not suffice ({str(error).partition(chr(10))[0]}): lower batch_size or '
+      'eval_batch_size, take a smaller model, or split it over devices with mesh.fsdp'
+    ) from error
+
+
+def _run_mode(config: configuration.Config) -> None:
   if _LIST.value:
     return _print(listing())
   if _MODE.value == 'summary':

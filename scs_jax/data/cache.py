@@ -27,7 +27,7 @@ LAYOUT = 2
 def folder(cache_dir: str | None) -> pathlib.Path:
   """Returns `cache_dir`, or by default `$XDG_CACHE_HOME/scs_jax` or `~/.cache/scs_jax`."""
   if cache_dir is not None:
-    return pathlib.Path(cache_dir).expanduser()
+    return pathlib.Path(os.path.expanduser(cache_dir))
   base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   return pathlib.Path(base) / 'scs_jax'
 

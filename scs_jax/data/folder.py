@@ -141,9 +141,9 @@ def _split_folders(name: str) -> dict[str, pathlib.Path]:
     raise ArgumentError(
       f"data.name={name!r} names no folder of this machine: write 'folder:/home/me/pictures'"
     )
-  root = pathlib.Path(path).expanduser()
-  if not root.is_dir():
-    problem = 'is not a folder' if root.exists() else 'does not exist'
+  root = pathlib.Path(os.path.expanduser(path))
+  if not os.path.isdir(root):  # unlike that of pathlib, it raises nothing
+    problem = 'is not a folder' if os.path.exists(root) else 'does not exist, or cannot be reached'
     raise ArgumentError(
       f'data.name={name!r}: {str(root.absolute())!r} {problem}. It must hold train/CLASS/ and '
       'test/CLASS/, or one folder for each class'

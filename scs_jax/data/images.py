@@ -24,7 +24,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 # Pillow's name for pixels of so many channels.
 MODES = {1: 'L', 2: 'LA', 3: 'RGB', 4: 'RGBA'}
@@ -107,7 +107,7 @@ def begin(encoded: bytes) -> Image.Image:
   return image
 
 
-def _verified(image: Image.Image, encoded: bytes) -> Image.Image:
+def _verified(image: ImageFile.ImageFile, encoded: bytes) -> ImageFile.ImageFile:
   """Checks the checksums of a PNG, which decoding ignores; returns the picture opened anew."""
   try:
     image.verify()

@@ -15,6 +15,7 @@ Every label must have a name, if there are names. Otherwise the labels of `train
 and no other split may have a larger one.
 """
 
+import os
 import pathlib
 import re
 from typing import Any
@@ -40,7 +41,7 @@ def load(name: str, split: str) -> Examples:
   Raises:
     ArgumentError: the file cannot be read, or an array cannot work; the message names it.
   """
-  path = pathlib.Path(name.removeprefix(PREFIX)).expanduser()
+  path = pathlib.Path(os.path.expanduser(name.removeprefix(PREFIX)))
   found = _stat(name, path)
   with _open(name, path) as arrays:
     keys = _keys(name, list(arrays.files))

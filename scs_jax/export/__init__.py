@@ -210,7 +210,7 @@ def _check(model: nnx.Module, path: str | os.PathLike, evaluates: bool = True) -
         f'the model is in training mode, where its {type(module).__name__} depends on the batch or '
         'on chance: call model.eval() first'
       )
-  target = pathlib.Path(path).expanduser()
+  target = pathlib.Path(os.path.expanduser(path))
   if target.is_dir():
     raise ArgumentError(f'{target} is a folder: name a file in it')
   if not target.parent.is_dir():
@@ -235,7 +235,7 @@ def _import(name: str, remedy: str) -> Any:
 
 def _write(path: str | os.PathLike, content: bytes) -> None:
   """Writes a file; other programs see the whole file or none."""
-  target = pathlib.Path(path).expanduser()
+  target = pathlib.Path(os.path.expanduser(path))
   draft = target.with_name(f'{target.name}.draft')
   try:
     draft.write_bytes(content)

@@ -63,7 +63,7 @@ def claim(
         lock = path / _LOCK
         held.enter_context(lease.hold(lock) if storage.is_bucket(path) else _locked(lock))
         begun = check()  # what is there now stays as it is
-        if sizes is not None and not (begun and (path / _SIZES).exists()):
+        if sizes is not None and not (begun and _has_sizes(path)):
           text = json.dumps(dict(sizes), indent=2) + '\n'
           storage.write_whole(path / _SIZES, text.encode())
         if not begun:  # last, because a folder holds a run once this file exists
@@ -254,6 +254,13 @@ def read_sizes(path: epath.Path) -> dict[str, Any] | None:
     return None
   remedy = 'delete it and resume the run, which writes it again'
   return _read(path, _SIZES, remedy, _check_sizes)
+
+
+def _has_sizes(path: epath.Path) -> bool:
+  try:
+    return read_sizes(path) is not None
+  except ArgumentError:  # it is damaged
+    return False
 
 
 def _check_sizes(sizes: dict[str, Any]) -> None:

@@ -194,7 +194,13 @@ class _Lines:
     """Drops the rows after `step`; returns how many up to it are damaged."""
     path = self._file.path
     self._file.close()
-    before = storage.read_whole(path) if path.exists() else None
+    try:
+      before = storage.read_whole(path) if path.exists() else None
+    except OSError as error:
+      raise ArgumentError(
+        f'{path} cannot be read: {error.strerror}. Put the right one back, or make an empty file '
+        'of that name to go on without the earlier rows'
+      ) from error
     kept, lost = _rows_until(path, before, step, rows)
     if before is not None and before != b''.join(kept):
       storage.write_whole(path, b''.join(kept))
