@@ -131,7 +131,7 @@ def test_a_link_is_not_followed(tmp_path):
 
 def test_a_pipe_is_not_read(tmp_path):
   os.mkfifo(tmp_path / 'metrics.jsonl')  # reading it would wait for a writer
-  with pytest.raises(SaveError, match='is not a file'):
+  with pytest.raises(ArgumentError, match=r'is not a file\. Put the right one back'):
     MetricLog(tmp_path, start=0, total_steps=1)
 
 

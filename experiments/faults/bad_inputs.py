@@ -525,10 +525,10 @@ import numpy as np
 from scs_jax.data import Examples
 number = 3
 def text(split): return 'images'
-def nothing(): return Examples(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8, np.int32), 2)
 def load(split): return Examples(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8, np.int32), 2)
 def floats(split): return Examples(np.zeros((8, 8, 8, 1)), np.zeros(8, np.int32), 2)
 def outside(split): return Examples(np.zeros((8, 8, 8, 1), np.uint8), np.full(8, 9, np.int32), 2)
+def nothing(): return Examples(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8, np.int32), 2)
 """
 MY_NETS = """
 from flax import nnx

@@ -40,7 +40,7 @@ class MetricLog:
       raised.
 
   Raises:
-    ArgumentError: the rows up to `start` are missing, or of another run.
+    ArgumentError: the rows up to `start` are missing, of another run, or cannot be read.
     SaveError: the rows cannot be written.
   """
 
