@@ -1,5 +1,6 @@
 """Trains and evaluates: python -m scs_jax.main --config=configs/quickstart.py --workdir=DIR."""
 
+import errno
 import re
 import textwrap
 from typing import Any
@@ -48,6 +49,10 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _STEP = flags.DEFINE_integer(
   'step', None, 'The checkpoint that the other modes than train read; the newest by default.'
 )
+_OF_DISKS = (
+  *(errno.EACCES, errno.EPERM, errno.EROFS),  # no right to
+  *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG),
+)
 _FLAGS = ('config', 'workdir', 'mode', 'step', 'output', 'list', 'distributed')
 _NETWORK_MODES = ('summary', 'export')  # of a config, a workdir or a network of the package
 _EXAMPLE = 'python -m scs_jax.main --config=configs/quickstart.py --workdir=/tmp/quickstart'
@@ -64,6 +69,13 @@ def main(config: configuration.Config) -> None:
   """
   try:
     _run_mode(config)
+  except OSError as error:
+    if error.errno not in _OF_DISKS:
+      raise
+    raise UserError(
+      f'{error.filename or "a file"} cannot be written or read: {error.strerror}. Make room, give '
+      'the right to it, or name another folder'
+    ) from error
   except (MemoryError, jax.errors.JaxRuntimeError) as error:
     if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
       raise

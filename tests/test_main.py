@@ -115,6 +115,9 @@ def test_mistakes_are_one_line_each(tmp_path):
     (quick[0], '--mode=summary', f'--config.model.stack={TOO_LARGE}'): (
       'the memory does not suffice (RESOURCE_EXHAUSTED: Out of memory'
     ),
+    ('--workdir=mnist_1382', '--mode=export', f'--output={tmp_path}/{"x" * 300}.safetensors'): (
+      'x.safetensors cannot be written or read: File name too long. Make room'
+    ),
     (*quick, '--wokdir=a'): 'unknown flag --wokdir; did you mean --workdir? --help lists all',
     (*quick, '--step=3'): '--step=3 is for the other modes than train',
     (workdir,): '--config must be given, for example python -m scs_jax.main --config=configs/quick',

@@ -4,6 +4,7 @@
 for every library that reads arrays. The first two hold the whole computation, for any batch size.
 """
 
+import contextlib
 import importlib
 import os
 import pathlib
@@ -241,5 +242,6 @@ def _write(path: str | os.PathLike, content: bytes) -> None:
     draft.write_bytes(content)
     draft.replace(target)
   except OSError as error:
-    draft.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      draft.unlink()
     raise UserError(f'{target} cannot be written: {error}') from error
