@@ -43,7 +43,7 @@ def _damage(line: Line) -> str:
   total = {what: sum(each[what] for each in counts) for what in counts[0]}
   return (
     f'{sum(total.values()):,} damages: {total["detected"]:,} detected, {total["harmless"]:,} '
-    f'without effect on what was read, {total["silent"]} silent.'
+    f'harmless, {total["silent"]} silent.'
   )
 
 
@@ -66,7 +66,7 @@ def _disks(line: Line) -> str:
   kept = sum(1 for value in runs.values() if value[0] and value[1])
   first, *_, last = (name.partition(',')[0] for name in runs)
   return (
-    f'{len(runs)} disks from {first} to {last}: {len(ended)} runs finished, '
+    f'{len(runs)} disks from {first} to {last}: {len(ended)} of the runs finished, '
     f'{len(runs) - len(ended)} ended with one line, and {kept} of these keep a good step. '
     'No traceback, no hang.'
   )
