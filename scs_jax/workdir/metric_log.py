@@ -296,14 +296,12 @@ def _rows_until(
       f'{path} is missing, though a run goes on at step {step} there: put it back, or make an '
       'empty file of that name to go on without the earlier rows'
     )
-  lines = (text or b'').splitlines(keepends=True)
+  lines = [line + b'\n' for line in (text or b'').split(b'\n')]
+  if lines[-1] == b'\n':  # behind the last line, which a cut may leave without its end
+    lines.pop()
   if rows is None:
     steps = [_step_of(line) for line in lines]
-    kept = [
-      line.rstrip(b'\n') + b'\n'
-      for line, at in zip(lines, steps, strict=True)
-      if at is not None and at <= step
-    ]
+    kept = [line for line, at in zip(lines, steps, strict=True) if at is not None and at <= step]
     return kept, steps[:-1].count(None)  # a kill may have cut off the last line
   known = {zlib.crc32(line): line for line in lines}
   kept = [known[digest] for digest in rows if digest in known]
