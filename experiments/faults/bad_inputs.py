@@ -400,7 +400,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
   'value of a flag that takes none': ((*QUICK, '--noconfig.augment.flip=1'), (
     '--noconfig.augment.flip=1', 'leave out the value')),
   'path that is too long': ((*QUICK, f'--config.data.name=folder:{"x" * 300}'), (
-    'folder:xxx', 'cannot be reached')),
+    'folder:xxx', 'cannot be reached (File name too long)')),
   'home of nobody': ((*QUICK, '--config.data.name=folder:~nobody-of-that-name/x'), (
     'folder:~nobody-of-that-name/x', 'does not exist')),
   'arrays in the home of nobody': ((*QUICK, '--config.data.name=npz:~nobody-of-that-name/x'), (
