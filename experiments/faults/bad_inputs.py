@@ -216,9 +216,8 @@ model.p_init=0                        | a positive number
 model.p_init=-1                       | a positive number
 model.p_init=inf                      | a finite number
 model.p_init=None                     | a number
-model.p_init=(1,2)                    | a number
+model.p_init=(1.0,2.0,3.0,4.0)        | for 3 layers
 model.q_init=-1                       | a positive number
-model.q_init=0                        | only a fixed q may be 0
 model.q_init=nan                      | a finite number
 model.kernel_q=-1                     | at least 0
 model.kernel_q=inf                    | a finite number
@@ -457,7 +456,7 @@ CALLS = {
   'unknown method': (_op("f(x, k, method='convolutoin')"), ("'convolution'",)),
   'dilation of 0': (_op('f(x, k, kernel_dilation=0)'), ('kernel_dilation', '0')),
   'pool window of 0': (_op('scs_jax.abs_max_pool(x, (0, 2))'), ('window', '0')),
-  'pool of another rank': (_op('scs_jax.abs_max_pool(x, (2,))'), ('window',)),
+  'pool of another rank': (_op('scs_jax.abs_max_pool(x, (2, 2, 2, 2))'), ('window',)),
   'layer with unknown mode': (_op("L(3, 4, (3, 3), p_mode='all', rngs=nnx.Rngs(0))"), ('p_mode',)),
   'layer with unknown output': (
     _op("L(3, 4, (3, 3), output='units', rngs=nnx.Rngs(0))"), ("'unit'",)
