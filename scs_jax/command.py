@@ -1,6 +1,7 @@
 """Runs a command: an error that a user can mend is one line, any other keeps its traceback."""
 
 import functools
+import io
 import os
 import re
 import sys
@@ -28,16 +29,30 @@ def run(
     parse: parses absl's flags in the words of the command line.
     usage: returns what `--help` prints; None is the docstring of the program and its flags.
   """
-  if any(re.fullmatch(_HELP, word) for word in sys.argv[1:]):
-    if usage is None:
-      app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
-    else:
-      print(usage())
-    sys.exit()
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')  # names may have letters that it lacks
   try:
+    if any(re.fullmatch(_HELP, word) for word in sys.argv[1:]):
+      if usage is None:
+        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
+      else:
+        show(usage())
+      sys.exit()
     app.run(functools.partial(_quietly, main), flags_parser=functools.partial(parsed, parse))
   except UserError as error:
     sys.exit(f'error: {one_line(error)}')
+  finally:
+    show()  # what the output holds back
+
+
+def show(*texts: object) -> None:
+  """Prints lines at once; a reader may leave before their end, as `| head` does."""
+  try:
+    print(*texts, sep='\n', end='\n' if texts else '', flush=True)
+  except OSError as error:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held back
+    if not isinstance(error, BrokenPipeError):
+      sys.exit(f'error: the output cannot be written: {error.strerror}')
 
 
 def _quietly(main: Callable[[Any], None], given: Any) -> None:
@@ -56,6 +71,10 @@ def parsed(parse: Callable[[list[str]], Any], argv: list[str]) -> Any:
     raise ArgumentError(f'unknown flag --{error.flagname}; {hint}--help lists all') from error
   except flags.Error as error:
     raise ArgumentError(str(error)) from error
+  except ValueError as error:
+    if not str(error).endswith('does not take an argument'):  # `--noNAME=VALUE`
+      raise
+    raise ArgumentError(f'{error}: leave out the value') from error
 
 
 def one_line(error: UserError) -> str:

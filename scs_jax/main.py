@@ -1,5 +1,6 @@
 """Trains and evaluates: python -m scs_jax.main --config=configs/quickstart.py --workdir=DIR."""
 
+import errno
 import re
 import textwrap
 from typing import Any
@@ -9,7 +10,7 @@ from absl import flags
 
 import scs_jax
 from scs_jax import command, data, explorer, export, pretrained, summary, train
-from scs_jax.errors import ArgumentError
+from scs_jax.errors import ArgumentError, UserError
 from scs_jax.train import config as configuration
 from scs_jax.train import config_file, hosts, report, sharding, shipped
 from scs_jax.train.keys import KEYS, keys_of
@@ -48,6 +49,10 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _STEP = flags.DEFINE_integer(
   'step', None, 'The checkpoint that the other modes than train read; the newest by default.'
 )
+_OF_DISKS = (
+  *(errno.EACCES, errno.EPERM, errno.EROFS),  # no right to
+  *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG),
+)
 _FLAGS = ('config', 'workdir', 'mode', 'step', 'output', 'list', 'distributed')
 _NETWORK_MODES = ('summary', 'export')  # of a config, a workdir or a network of the package
 _EXAMPLE = 'python -m scs_jax.main --config=configs/quickstart.py --workdir=/tmp/quickstart'
@@ -58,7 +63,29 @@ def main(config: configuration.Config) -> None:
 
   Args:
     config: that of the flags; None if they need none.
+
+  Raises:
+    UserError: something that a user can mend.
   """
+  try:
+    _run_mode(config)
+  except OSError as error:
+    if error.errno not in _OF_DISKS:
+      raise
+    raise UserError(
+      f'{error.filename or "a file"} cannot be written or read: {error.strerror}. Make room, give '
+      'the right to it, or name another folder'
+    ) from error
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    raise UserError(
+      f'the memory does not suffice ({str(error).partition(chr(10))[0]}): lower batch_size or '
+      'eval_batch_size, take a smaller model, or split it over devices with mesh.fsdp'
+    ) from error
+
+
+def _run_mode(config: configuration.Config) -> None:
   if _LIST.value:
     return _print(listing())
   if _MODE.value == 'summary':
@@ -98,7 +125,7 @@ def _network(config: configuration.Config | None) -> Any:
 
 def _print(text: object) -> None:
   if jax.process_index() == 0:
-    print(text)
+    command.show(text)
 
 
 # -------------------------------------------------------------------------------- Command line

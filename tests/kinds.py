@@ -189,12 +189,22 @@ DECODED = {
 }
 
 whole = encode(RGB.resize((480, 320)), 'JPEG', quality=95)
+
+
+def unwritten(data):
+  """Returns a file whose second half a crash left unwritten."""
+  half = len(data) // 2
+  return data[:half] + bytes(len(data) - half)
+
+
 # Name -> bytes, and what the error says.
 REFUSED = {
   'empty': (b'', 'it is empty'),
   'html': (b'<html><body>404 Not Found', "no picture that Pillow knows; it begins with b'<html>"),
   'truncated jpeg': (whole[: len(whole) // 2], 'truncated'),
   'truncated png': (encode(RGB, 'PNG')[:60], 'truncated|broken|no picture'),
+  'png without its end': (encode(RGB, 'PNG')[:-12], 'truncated'),
+  'png with an unwritten tail': (unwritten(encode(RGB, 'PNG')), 'damaged'),
   'truncated gif': (encode(RGB.quantize(200), 'GIF')[:-40], 'truncated'),
   'truncated webp': (encode(RGB, 'WEBP')[:-20], '.'),
   'truncated tiff': (encode(RGB, 'TIFF')[:-900], 'truncated'),

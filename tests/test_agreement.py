@@ -128,7 +128,7 @@ def test_hosts_that_agree_pass_and_only_the_first_differences_are_told():
   assert '1 more differ' in said
 
 
-def test_a_fingerprint_tells_data_and_settings_apart(tmp_path):
+def test_a_fingerprint_tells_data_and_settings_apart(tmp_path, monkeypatch):
   config = small_config()
   found = agreement.fingerprint(Experiment(config), tmp_path, 'train')
   assert agreement.fingerprint(Experiment(config), tmp_path, 'train') == found
@@ -141,6 +141,9 @@ def test_a_fingerprint_tells_data_and_settings_apart(tmp_path):
   with jax.default_matmul_precision('highest'):
     other = agreement.fingerprint(Experiment(config), tmp_path, 'train')
   assert {name for name in found if other[name] != found[name]} == {'jax_default_matmul_precision'}
+  for flags, same in (('--xla_dump_to=/here', True), ('--xla_cpu_enable_fast_math=true', False)):
+    monkeypatch.setenv('XLA_FLAGS', f'{os.environ.get("XLA_FLAGS", "")} {flags}')
+    assert (agreement.fingerprint(Experiment(config), tmp_path, 'train') == found) == same
 
 
 def test_copies_that_differ_are_found_on_one_host_too():

@@ -89,6 +89,17 @@ def test_events_are_on_disk_as_soon_as_they_are_written(folder):
   events.close()
 
 
+def test_a_clock_that_was_set_back_leaves_the_order_of_the_files(folder):
+  later = ['events.out.tfevents.9000000000.host', 'events.out.tfevents.9100000000.5.other.host']
+  for name in [*later, 'events.out.tfevents.of_mine']:
+    (folder / name).touch()
+  events = Events(folder, purge_step=1)
+  events.write(1, {'x': 1.0})
+  events.close()
+  assert sorted([*later, events.path.name])[-1] == events.path.name
+  assert events.path.name.startswith('events.out.tfevents.9100000001.5')
+
+
 def test_two_files_of_one_second_have_two_names(folder):
   for _ in range(3):
     events = Events(folder, purge_step=1)

@@ -53,7 +53,16 @@ def flip_a_bit(data: bytes) -> bytes:
   return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-@pytest.mark.parametrize('damage', [truncate, flip_a_bit, lambda _: b'', lambda _: b'nonsense'])
+def ask_for_a_password(data: bytes) -> bytes:
+  """Sets the bit of encryption in each entry of the archive's directory."""
+  parts = data.split(b'PK\1\2')
+  return b'PK\1\2'.join([parts[0], *(part[:4] + b'\1' + part[5:] for part in parts[1:])])
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [truncate, flip_a_bit, ask_for_a_password, lambda _: b'', lambda _: b'nonsense'],
+)
 def test_damaged_cache_is_rebuilt(tiny, damage, caplog):
   data.load('tiny', 'train', **tiny)
   (path,) = cached(tiny)

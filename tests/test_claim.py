@@ -243,6 +243,28 @@ class TestHash:
 
 
 class TestReading:
+  @pytest.mark.parametrize(
+    'text',
+    [
+      '{}',
+      '{"num_classes": 10}',
+      '{"input_shape": [28, 28, 1], "num_clas3es": 10}',
+      '{"input_shape": [28, 28], "num_classes": 10}',
+      '{"input_shape": [28, 28, -1], "num_classes": 10}',
+      '{"input_shape": [28, 28, 1], "num_classes": 1.0}',
+      '{"input_shape": 28, "num_classes": true}',
+    ],
+  )
+  def test_sizes_that_are_none_have_a_remedy_and_are_written_anew(self, path, text):
+    begin(path, sizes=SIZES)
+    (path / 'model.json').write_text(text)
+    with pytest.raises(
+      ArgumentError, match=r'has a model\.json that cannot .*delete it and resume'
+    ):
+      read_sizes(path)
+    begin(path, sizes=SIZES)
+    assert read_sizes(path) == SIZES
+
   @pytest.mark.parametrize('text', ['{"batch_size": 6', '[1]', '\x00', '[' * 100_000])
   @pytest.mark.parametrize(
     ('name', 'read', 'remedy'),

@@ -57,6 +57,9 @@ def load(split: str) -> Examples:
   count = {'train': 20, 'test': 5}[split]
   return Examples(np.full((count, 6, 7, 2), 9, np.uint8), np.arange(count, dtype=np.int32) % 4, 4)
 
+def nothing():
+  return Examples(np.zeros((2, 6, 7, 2), np.uint8), np.zeros(2, np.int32), 4)
+
 def arrays(split):
   return np.zeros((2, 6, 7, 2), np.uint8), np.zeros(2, np.int32)
 
@@ -91,6 +94,7 @@ def test_own_function(folder, name):
     ('my_images:lod', r"my_images\.py'> has no function 'lod'; did you mean 'load'\?"),
     ('my_images:lod', r'Define it as: def lod\(split: str'),
     ('my_imges:load', "finds no module 'my_imges'; did you mean 'my_images'"),
+    ('my_images:nothing', r'must name a function of the split alone \(too many positional'),
     ('my_images:answer', 'must name a function of the split that returns .*, got 42'),
     ('my_images:arrays', r"for split='train' it returned tuple\. Return Examples\(images, "),
   ],

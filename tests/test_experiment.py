@@ -182,6 +182,10 @@ def test_ones_own_pictures_train_and_their_classes_are_named(
   model = scs_jax.load(tmp_path / 'run')
   assert model.class_names == ('dark', 'li$ght')
   assert nnx.jit(model)(jnp.ones((1, 12, 12, 3))).shape == (1, 2)
+  written['data']['class_names'] = ['dark']
+  (tmp_path / 'run' / 'config.json').write_text(json.dumps(written))
+  with pytest.raises(ArgumentError, match='class_names must be 2 different strings'):
+    scs_jax.load(tmp_path / 'run')
 
 
 def test_an_evaluation_loads_no_training_images():

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from scs_jax import command
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -70,6 +72,7 @@ def test_a_mistake_is_one_line_and_nothing_else(tmp_path):
   )
 
 
+TOO_LARGE = "({'kind': 'scs', 'features': 1000000000000}, {'kind': 'head'})"
 # Many command lines in one process. An error that is no line of its own ends it with a traceback.
 ANSWERS = """
 import json, sys
@@ -108,6 +111,13 @@ def test_mistakes_are_one_line_each(tmp_path):
     (*quick, '--config.model.name=scsnet'): "unknown model 'scsnet'; did you mean 'scs_net'?",
     (*quick, '--mode=eval'): 'holds no run: train first',
     (*quick, '--config.ema_decay=inf'): 'ema_decay must be a finite number, in [0, 1) or None',
+    (*quick, '--noconfig.augment.flip=1'): '--noconfig.augment.flip=1 does not take an argument',
+    (quick[0], '--mode=summary', f'--config.model.stack={TOO_LARGE}'): (
+      'the memory does not suffice (RESOURCE_EXHAUSTED: Out of memory'
+    ),
+    ('--workdir=mnist_1382', '--mode=export', f'--output={tmp_path}/{"x" * 300}.safetensors'): (
+      'x.safetensors cannot be written or read: File name too long. Make room'
+    ),
     (*quick, '--wokdir=a'): 'unknown flag --wokdir; did you mean --workdir? --help lists all',
     (*quick, '--step=3'): '--step=3 is for the other modes than train',
     (workdir,): '--config must be given, for example python -m scs_jax.main --config=configs/quick',
@@ -153,6 +163,21 @@ def test_any_other_error_keeps_its_traceback(tmp_path):
   assert result.stderr.startswith('Traceback')
   assert f'File "{tmp_path}/nets_of_mine.py", line 13' in result.stderr
   assert "KeyError: 'layer'" in result.stderr
+
+
+def test_a_reader_may_leave_and_a_full_disk_is_one_line(monkeypatch):
+  read, write = os.pipe()
+  os.close(read)
+  with open(write, 'w') as left, monkeypatch.context() as patch:
+    patch.setattr(sys, 'stdout', left)
+    command.show('text' * 10_000)
+    command.show('more')
+  if not os.path.exists('/dev/full'):
+    return  # not Linux
+  with open('/dev/full', 'w') as full, monkeypatch.context() as patch:
+    patch.setattr(sys, 'stdout', full)
+    with pytest.raises(SystemExit, match='the output cannot be written: No space left on device'):
+      command.show('text')
 
 
 def test_help_lists_flags_and_keys():

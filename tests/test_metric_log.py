@@ -68,6 +68,9 @@ def test_a_damaged_line_costs_that_line(tmp_path):
     hit = len(intact[: at + 1].splitlines()) - 1
     lost = {hit, hit + 1} if intact[at : at + 1] == b'\n' else {hit}  # it joins two lines
     assert path.read_bytes() == b''.join(line for i, line in enumerate(lines) if i not in lost)
+  path.write_bytes(intact[:-1])  # a line that lost its end only is whole
+  resume(tmp_path, rows)
+  assert path.read_bytes() == intact
 
 
 def test_what_is_intact_is_not_written_again(tmp_path, monkeypatch):
@@ -131,7 +134,7 @@ def test_a_link_is_not_followed(tmp_path):
 
 def test_a_pipe_is_not_read(tmp_path):
   os.mkfifo(tmp_path / 'metrics.jsonl')  # reading it would wait for a writer
-  with pytest.raises(SaveError, match='is not a file'):
+  with pytest.raises(ArgumentError, match=r'is not a file\. Put the right one back'):
     MetricLog(tmp_path, start=0, total_steps=1)
 
 

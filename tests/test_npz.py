@@ -1,5 +1,6 @@
 """Arrays of one's own in an npz file."""
 
+import os
 import pathlib
 import pickle
 
@@ -157,6 +158,23 @@ def test_files_that_cannot_be_read(tmp_path, case):
   path.unlink() if content is None else path.write_bytes(content)
   with pytest.raises(ArgumentError, match=rf"data\.name='npz:.*own\.npz'.*{message}"):
     data.load(f'npz:{path}', 'train')
+
+
+def test_every_damaged_byte_of_an_archive_is_found_or_harmless(tmp_path):
+  path = tmp_path / 'own.npz'
+  np.savez(path, **GOOD)
+  whole, found = path.read_bytes(), 0
+  for at in range(0, len(whole), 3):
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x49]) + whole[at + 1 :])
+    os.utime(path, ns=(at, at))  # another file, of which nothing is kept
+    try:
+      examples = data.load(f'npz:{path}', 'train')
+    except ArgumentError:
+      found += 1
+    else:
+      np.testing.assert_array_equal(examples.images, IMAGES)
+      np.testing.assert_array_equal(examples.labels, LABELS)
+  assert found > 100
 
 
 def test_one_array_and_a_folder_are_no_files_of_savez(tmp_path):

@@ -89,6 +89,17 @@ class TestFiles:
     os.mkfifo(path)
     with pytest.raises(OSError, match=r'No such device or address'):
       storage.open_own(path, os.O_WRONLY)
+    with pytest.raises(OSError, match=rf'is not a file: .*{path}'):
+      storage.open_own(path, os.O_RDWR)
+
+  def test_leftovers_that_are_no_folders_are_removed_too(self, path):
+    directory = pathlib.Path(path.parent)
+    os.mkfifo(directory / '5.pending')
+    (directory / '6.deleted').symlink_to(directory)
+    (directory / '7.pending').write_text('')
+    (directory / 'kept').write_text('')
+    with Checkpoints(directory):
+      assert [file.name for file in directory.iterdir()] == ['kept']
 
   def test_what_was_there_stays_if_the_new_text_cannot_be_written(self, path, monkeypatch):
     write_whole(path, b'before')

@@ -90,6 +90,7 @@ objective=                            | 'classification' or 'reconstruction'
 objective=reconstruction              | change the model or the objective
 label_smoothing=1                     | in [0, 1)
 label_smoothing=-0.1                  | in [0, 1)
+label_smoothing=0.99999999999         | also as float32
 label_smoothing=nan                   | a finite number
 label_smoothing=a                     | a number
 objective=reconstruction label_smoothing=0.1 | set it to 0
@@ -97,6 +98,7 @@ ema_decay=1                           | in [0, 1) or None
 ema_decay=-0.1                        | in [0, 1) or None
 ema_decay=inf                         | a finite number
 ema_decay=off                         | a number
+ema_decay=0.9999999999                | also as float32
 optimizer.name=adma                   | did you mean 'adamw'?
 optimizer.name=None                   | 'adamw' or 'sgd'
 optimizer.name=                       | 'adamw' or 'sgd'
@@ -113,6 +115,8 @@ optimizer.schedule.peak_learning_rate=inf   | a finite number
 optimizer.schedule.peak_learning_rate=nan   | a finite number
 optimizer.schedule.peak_learning_rate=None  | a number
 optimizer.schedule.peak_learning_rate=0,1   | a number
+optimizer.schedule.peak_learning_rate=1e-50 | also as float32
+optimizer.schedule.peak_learning_rate=1e50  | also as float32
 optimizer.schedule.warmup_fraction=1        | in [0, 1) or None
 optimizer.schedule.warmup_fraction=-0.1     | in [0, 1) or None
 optimizer.schedule.warmup_fraction=30%      | a number
@@ -177,6 +181,7 @@ data.name=my_dat:load                 | did you mean 'my_data'?
 data.name=my_data.py:load             | write 'my_data:load'
 data.name=my-data:load                | is not MODULE:NAME
 data.name=:load                       | write 'my_module:load'
+data.name=my_data:nothing             | a function of the split alone
 data.name=my_data:number              | a function of the split
 data.name=my_data:text                | Return Examples(
 data.train_split=                     | not empty
@@ -211,9 +216,8 @@ model.p_init=0                        | a positive number
 model.p_init=-1                       | a positive number
 model.p_init=inf                      | a finite number
 model.p_init=None                     | a number
-model.p_init=(1,2)                    | a number
+model.p_init=(1.0,2.0,3.0,4.0)        | for 3 layers
 model.q_init=-1                       | a positive number
-model.q_init=0                        | only a fixed q may be 0
 model.q_init=nan                      | a finite number
 model.kernel_q=-1                     | at least 0
 model.kernel_q=inf                    | a finite number
@@ -392,6 +396,14 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     '--confg.batch_size', 'did you mean --config.batch_size?')),
   'unknown flag': ((*QUICK, '--qqq'), ('--qqq', '--help lists all')),
   'flag without its value': ((*QUICK, '--config.batch_size'), ('--config.batch_size', 'alue')),
+  'value of a flag that takes none': ((*QUICK, '--noconfig.augment.flip=1'), (
+    '--noconfig.augment.flip=1', 'leave out the value')),
+  'path that is too long': ((*QUICK, f'--config.data.name=folder:{"x" * 300}'), (
+    'folder:xxx', 'cannot be reached (File name too long)')),
+  'home of nobody': ((*QUICK, '--config.data.name=folder:~nobody-of-that-name/x'), (
+    'folder:~nobody-of-that-name/x', 'does not exist')),
+  'arrays in the home of nobody': ((*QUICK, '--config.data.name=npz:~nobody-of-that-name/x'), (
+    'npz:~nobody-of-that-name/x', 'does not exist')),
   'no before a number': ((*QUICK, '--noconfig.batch_size'), ('--noconfig.batch_size',)),
   'word that is no flag': ((*QUICK, 'config.batch_size=8'), ("'config.batch_size=8'", 'dashes')),
   'word before the flags': (('train', *QUICK), ("'train'", 'dashes')),
@@ -444,7 +456,7 @@ CALLS = {
   'unknown method': (_op("f(x, k, method='convolutoin')"), ("'convolution'",)),
   'dilation of 0': (_op('f(x, k, kernel_dilation=0)'), ('kernel_dilation', '0')),
   'pool window of 0': (_op('scs_jax.abs_max_pool(x, (0, 2))'), ('window', '0')),
-  'pool of another rank': (_op('scs_jax.abs_max_pool(x, (2,))'), ('window',)),
+  'pool of another rank': (_op('scs_jax.abs_max_pool(x, (2, 2, 2, 2))'), ('window',)),
   'layer with unknown mode': (_op("L(3, 4, (3, 3), p_mode='all', rngs=nnx.Rngs(0))"), ('p_mode',)),
   'layer with unknown output': (
     _op("L(3, 4, (3, 3), output='units', rngs=nnx.Rngs(0))"), ("'unit'",)
@@ -515,6 +527,7 @@ def text(split): return 'images'
 def load(split): return Examples(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8, np.int32), 2)
 def floats(split): return Examples(np.zeros((8, 8, 8, 1)), np.zeros(8, np.int32), 2)
 def outside(split): return Examples(np.zeros((8, 8, 8, 1), np.uint8), np.full(8, 9, np.int32), 2)
+def nothing(): return Examples(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8, np.int32), 2)
 """
 MY_NETS = """
 from flax import nnx

@@ -46,27 +46,37 @@ def processes(folder: Path) -> dict[str, Any]:
 
 
 def kills(folder: Path, times: int) -> dict[str, Any]:
-  """kill -9 at random moments, each followed by a restart; then the end is compared."""
+  """kill -9 at random moments, each followed by a restart; then the end is compared.
+
+  Every second moment is counted from the first new step, the others from the start of the process,
+  so that start, restore, training and saving are all hit, on a busy machine too.
+  """
   long = (
     '--config.total_epochs=40',
     '--config.save_every_epochs=1',
     '--config.eval_every_epochs=2',
   )
   finish(start(command(folder / 'undisturbed', *long)))
-  rng, at, finished = random.Random(0), [], 0
+  run, rng, at, finished = folder / 'killed', random.Random(0), [], 0
   while len(at) < times:
-    process = start(command(folder / 'killed', *long))
+    before, process = reached(run), start(command(run, *long))
+    seconds = rng.uniform(1.0, 12.0)
+    if len(at) % 2:
+      seconds = rng.uniform(0.0, 3.0)
+      while reached(run) <= before and process.poll() is None:
+        time.sleep(0.02)
     try:
-      said = process.communicate(timeout=rng.uniform(1.0, 12.0))[0]
+      said = process.communicate(timeout=seconds)[0]
       assert process.returncode == 0, said
       finished += 1
-      shutil.rmtree(folder / 'killed')  # start again, so that every kill hits a run
+      shutil.rmtree(run)  # start again, so that every kill hits a run
     except subprocess.TimeoutExpired:
       process.kill()
       process.wait()
-      at.append(reached(folder / 'killed'))
-  finish(start(command(folder / 'killed', *long)))
-  same = fingerprint(folder / 'killed') == fingerprint(folder / 'undisturbed')
+      at.append(reached(run))
+  finish(start(command(run, *long)))
+  same = fingerprint(run) == fingerprint(folder / 'undisturbed')
+  assert same, 'the final states differ'
   return {
     'kills': times,
     'ends reached on the way': finished,

@@ -5,6 +5,7 @@ either, and `train_batches` and `evaluation_batches` take either. `images` says 
 picture, `folder` and `npz` how to bring one's own.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
@@ -234,6 +235,13 @@ def _call(name: str, split: str) -> Examples:
       f'data.name={name!r} must name a function of the split that returns scs_jax.data.Examples, '
       f'got {function!r}'
     )
+  try:
+    inspect.signature(function).bind(split)
+  except (TypeError, ValueError) as error:  # the latter for some functions in C
+    raise ArgumentError(
+      f'data.name={name!r} must name a function of the split alone ({error}). Define it as: def '
+      f'{function_name}(split: str) -> scs_jax.data.Examples'
+    ) from error
   examples = function(split)
   if not isinstance(examples, Examples):
     raise ArgumentError(

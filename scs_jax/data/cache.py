@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import tempfile
-import zipfile
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -28,7 +27,7 @@ LAYOUT = 2
 def folder(cache_dir: str | None) -> pathlib.Path:
   """Returns `cache_dir`, or by default `$XDG_CACHE_HOME/scs_jax` or `~/.cache/scs_jax`."""
   if cache_dir is not None:
-    return pathlib.Path(cache_dir).expanduser()
+    return pathlib.Path(os.path.expanduser(cache_dir))
   base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   return pathlib.Path(base) / 'scs_jax'
 
@@ -96,7 +95,7 @@ def read(
     problem = f'{len(images)} images and {len(labels)} labels instead of {num_examples}'
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+  except Exception as error:  # a damaged archive makes zipfile raise many classes
     problem = str(error)
   logging.warning('The cached data set %s is damaged (%s). Decoding it again.', path, problem)
   return None

@@ -57,7 +57,7 @@ class Examples:
     if (
       not isinstance(labels, np.ndarray)
       or labels.shape != images.shape[:1]
-      or not np.issubdtype(labels.dtype, np.integer)
+      or labels.dtype.kind not in 'iu'  # a time is an integer for np.issubdtype
     ):
       raise ArgumentError(
         f'labels must be int32 or other integers of shape {images.shape[:1]}, one for each image, '
@@ -103,11 +103,13 @@ def check_names(names: Sequence[str], num_classes: int) -> tuple[str, ...]:
   Raises:
     ArgumentError: they are not `num_classes` different strings.
   """
-  strings = not isinstance(names, str) and all(isinstance(name, str) for name in names)
+  strings = not isinstance(names, str) and all(
+    isinstance(name, str) and name.strip() for name in names
+  )
   if not strings or len(names) != num_classes or len(set(names)) != num_classes:
     raise ArgumentError(
       f'class_names must be {num_classes} different strings, one for each class in the order of '
-      f'their labels, got {reprlib.repr(names)}'
+      f'their labels and none blank, got {reprlib.repr(names)}'
     )
   return tuple(names)
 

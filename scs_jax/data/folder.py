@@ -14,6 +14,7 @@ import hashlib
 import math
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -141,9 +142,14 @@ def _split_folders(name: str) -> dict[str, pathlib.Path]:
     raise ArgumentError(
       f"data.name={name!r} names no folder of this machine: write 'folder:/home/me/pictures'"
     )
-  root = pathlib.Path(path).expanduser()
-  if not root.is_dir():
-    problem = 'is not a folder' if root.exists() else 'does not exist'
+  root = pathlib.Path(os.path.expanduser(path))
+  try:
+    problem = '' if stat.S_ISDIR(root.stat().st_mode) else 'is not a folder'
+  except (FileNotFoundError, ValueError):  # the latter for a null byte
+    problem = 'does not exist'
+  except OSError as error:
+    problem = f'cannot be reached ({error.strerror})'
+  if problem:
     raise ArgumentError(
       f'data.name={name!r}: {str(root.absolute())!r} {problem}. It must hold train/CLASS/ and '
       'test/CLASS/, or one folder for each class'

@@ -24,7 +24,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 # Pillow's name for pixels of so many channels.
 MODES = {1: 'L', 2: 'LA', 3: 'RGB', 4: 'RGBA'}
@@ -97,12 +97,23 @@ def begin(encoded: bytes) -> Image.Image:
     raise ValueError(
       f'it is no picture that Pillow knows; it begins with {encoded[:16]!r}'
     ) from None
+  if image.format == 'PNG':
+    image = _verified(image, encoded)
   if image.format not in ('JPEG', 'MPO'):
     stored = [str(tile.args) for tile in image.tile]  # gone once the image is loaded
     image.load()
     if image.format == 'PNG' and 'transparency' in image.info:
       _scale_colour_key(image, stored)
   return image
+
+
+def _verified(image: ImageFile.ImageFile, encoded: bytes) -> ImageFile.ImageFile:
+  """Checks the checksums of a PNG, which decoding ignores; returns the picture opened anew."""
+  try:
+    image.verify()
+  except Exception as error:  # of several classes
+    raise ValueError(f'it is truncated or damaged ({error})') from error
+  return Image.open(io.BytesIO(encoded), formats=('PNG',))
 
 
 def _scale_colour_key(image: Image.Image, stored: Sequence[str]) -> None:

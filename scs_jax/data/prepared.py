@@ -138,6 +138,11 @@ def _find(name: str, data_dir: str | None, other_names: Iterable[str]) -> Any:
       f'data.name={name!r} is not a known data set, and none is prepared under this name '
       f'(data.data_dir={data_dir!r}). The nearest known names are {near or known[:2]}'
     ) from None
+  except ImportError as error:  # TFDS defines some data sets with packages of their own
+    raise ArgumentError(
+      f'data.name={name!r} cannot be opened, because TFDS defines it with a package that is not '
+      f'installed ({error}): choose another data set, or install the package'
+    ) from error
   except (AssertionError, ValueError) as error:  # a version, configuration or spelling
     raise ArgumentError(
       f"TFDS refuses data.name={name!r}. Write NAME, NAME:VERSION or NAME/CONFIG, such as 'mnist'. "

@@ -60,8 +60,19 @@ class Split:
 
 
 def classes(folder: pathlib.Path) -> list[str]:
-  """Returns the names of the folders in `folder` that are not hidden, sorted."""
-  return [e.name for e in _entries(folder) if not e.name.startswith('.') and _is_folder(e)]
+  """Returns the names of the folders in `folder` that are not hidden, sorted.
+
+  Raises:
+    ArgumentError: a name cannot be that of a class: it is blank, or not UTF-8.
+  """
+  names = [e.name for e in _entries(folder) if not e.name.startswith('.') and _is_folder(e)]
+  for name in names:
+    if not name.strip() or name.encode(errors='replace') != os.fsencode(name):
+      raise ArgumentError(
+        f'the folder {name!r} in {str(folder)!r} names a class, but it is blank or not UTF-8: '
+        'rename it'
+      )
+  return names
 
 
 def read(folder: pathlib.Path) -> Split:

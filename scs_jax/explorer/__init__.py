@@ -18,7 +18,7 @@ from scs_jax.data import prepared
 from scs_jax.errors import ArgumentError, UserError
 from scs_jax.explorer.description import describe
 from scs_jax.train import restore
-from scs_jax.workdir import folder
+from scs_jax.workdir import folder, write_whole
 
 if TYPE_CHECKING:
   from scs_jax.data import records
@@ -55,10 +55,8 @@ def write(workdir: str | os.PathLike, step: int | None = None) -> epath.Path:
     examples, names = None, None
   shape = experiment.sizes['input_shape']
   file = folder(workdir) / 'explorer.html'
-  file.write_text(
-    page(model, shape, title=experiment.name, examples=examples, class_names=names),
-    encoding='utf-8',
-  )
+  text = page(model, shape, title=experiment.name, examples=examples, class_names=names)
+  write_whole(file, text.encode())
   return file
 
 

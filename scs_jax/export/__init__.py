@@ -4,6 +4,7 @@
 for every library that reads arrays. The first two hold the whole computation, for any batch size.
 """
 
+import contextlib
 import importlib
 import os
 import pathlib
@@ -210,7 +211,7 @@ def _check(model: nnx.Module, path: str | os.PathLike, evaluates: bool = True) -
         f'the model is in training mode, where its {type(module).__name__} depends on the batch or '
         'on chance: call model.eval() first'
       )
-  target = pathlib.Path(path).expanduser()
+  target = pathlib.Path(os.path.expanduser(path))
   if target.is_dir():
     raise ArgumentError(f'{target} is a folder: name a file in it')
   if not target.parent.is_dir():
@@ -235,11 +236,12 @@ def _import(name: str, remedy: str) -> Any:
 
 def _write(path: str | os.PathLike, content: bytes) -> None:
   """Writes a file; other programs see the whole file or none."""
-  target = pathlib.Path(path).expanduser()
+  target = pathlib.Path(os.path.expanduser(path))
   draft = target.with_name(f'{target.name}.draft')
   try:
     draft.write_bytes(content)
     draft.replace(target)
   except OSError as error:
-    draft.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      draft.unlink()
     raise UserError(f'{target} cannot be written: {error}') from error

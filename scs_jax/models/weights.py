@@ -106,7 +106,7 @@ def load(path: str | os.PathLike) -> nnx.Module:
 
 def _read(path: str | os.PathLike) -> tuple[dict[str, jax.Array], dict[str, Any]]:
   """Returns the arrays of a file by name, and what its header says of the network."""
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(os.path.expanduser(path))
   try:
     with safetensors.safe_open(path, framework='flax') as file:
       arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping

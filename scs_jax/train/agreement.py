@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import importlib.metadata
+import os
 import pathlib
 import socket
 import sys
@@ -28,7 +29,12 @@ SETTINGS = (
   'jax_default_prng_impl',
   'jax_threefry_partitionable',
   'jax_numpy_dtype_promotion',
+  'jax_random_seed_offset',
+  'jax_disable_jit',
+  'jax_debug_nans',
+  'jax_debug_infs',
 )
+VARIABLES = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')  # what a compiler is told
 # Keys in which hosts may differ: where the data is, and how it is read.
 LOCAL = ('data.data_dir', 'data.workers')
 _SAMPLE = 16  # images that stand for a data set
@@ -115,6 +121,7 @@ def fingerprint(experiment: Experiment, workdir: Any, mode: str) -> dict[str, st
     **{f'the version of {name}': _version(name) for name in PACKAGES},
     'the version of scs_jax': __version__,
     **{name: str(jax.config.values[name]) for name in SETTINGS},
+    **{f'${name}': _options(name) for name in VARIABLES},
     'the code of scs_jax': _digest_of_files(PACKAGE.rglob('*.py')),
     **_own_code(config.model.name, config.data.name),
     **{name: _describe(examples) for name, examples in sets.items()},
@@ -128,6 +135,12 @@ def _version(package: str) -> str:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:
     return 'absent'
+
+
+def _options(variable: str) -> str:
+  """Returns the options in a variable of the environment, without those that dump files."""
+  words = os.environ.get(variable, '').split()
+  return ' '.join(sorted(word for word in words if 'dump' not in word))
 
 
 def _own_code(*names: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from etils import epath
 from flax import nnx
 
 from scs_jax import pictures
+from scs_jax.data.examples import check_names
 from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
 from scs_jax.train.experiment import Experiment
@@ -69,7 +70,7 @@ def trained(
   _, params, statistics = weights(experiment, workdir, step)
   model: Any = experiment.structure.merge(params, statistics)
   names = read_config(folder(workdir))['data'].get('class_names')
-  model.class_names = tuple(names) if names else None
+  model.class_names = check_names(names, experiment.sizes['num_classes']) if names else None
   return model
 
 

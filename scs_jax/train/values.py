@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from scs_jax.errors import nearest
 
@@ -101,7 +102,15 @@ def number(**ends: Any) -> Kind:
   def problem(value: float) -> str:
     if not math.isfinite(value):
       return f'a finite number, {allowed}' if str(allowed) else 'a finite number'
-    return '' if value in allowed else str(allowed)
+    if value not in allowed:
+      return str(allowed)
+    # Training computes in float32, where 0.9999999999 would be 1 and 1e-50 would be 0.
+    with np.errstate(over='ignore'):
+      rounded = float(np.float32(value))
+    held = not value or np.finfo(np.float32).tiny <= abs(rounded) < math.inf
+    if held and allowed.above < rounded < allowed.below:
+      return ''
+    return ', '.join(filter(None, [str(allowed), 'also as float32']))
 
   return Kind(float, 'a number', convert, float, problem, str(allowed))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import struct
 import time
@@ -18,6 +19,8 @@ from scs_jax.workdir import storage
 # Generated code, whose names type checkers do not see.
 event_pb2: Any = untyped_event_pb2
 summary_pb2: Any = untyped_summary_pb2
+
+_EVENTS = re.compile(r'events\.out\.tfevents\.(\d{10}(?:\.\d+)?)\.')  # seconds since 1970
 
 
 class AppendedFile:
@@ -93,8 +96,11 @@ class Events(AppendedFile):
   """
 
   def __init__(self, folder: epath.Path, purge_step: int) -> None:
-    # TensorBoard reads files in the order of their names.
-    name = f'events.out.tfevents.{time.time():.6f}.{socket.gethostname()}'
+    # TensorBoard reads files in the order of their names. The clock may have been set back.
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    others = [float(found[1]) for name in names if (found := _EVENTS.match(name))]
+    begun = max([time.time(), *(other + 1 for other in others)])
+    name = f'events.out.tfevents.{begun:.6f}.{socket.gethostname()}'
     super().__init__(folder / name)
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     version = event_pb2.Event(file_version='brain.Event:2')

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,7 +63,7 @@ def claim(
         lock = path / _LOCK
         held.enter_context(lease.hold(lock) if storage.is_bucket(path) else _locked(lock))
         begun = check()  # what is there now stays as it is
-        if sizes is not None and not (begun and (path / _SIZES).exists()):
+        if sizes is not None and not (begun and _has_sizes(path)):
           text = json.dumps(dict(sizes), indent=2) + '\n'
           storage.write_whole(path / _SIZES, text.encode())
         if not begun:  # last, because a folder holds a run once this file exists
@@ -252,14 +252,36 @@ def read_sizes(path: epath.Path) -> dict[str, Any] | None:
   """
   if not (path / _SIZES).exists():
     return None
-  return _read(path, _SIZES, 'delete it and resume the run, which writes it again')
+  remedy = 'delete it and resume the run, which writes it again'
+  return _read(path, _SIZES, remedy, _check_sizes)
 
 
-def _read(path: epath.Path, name: str, remedy: str) -> dict[str, Any]:
+def _has_sizes(path: epath.Path) -> bool:
+  try:
+    return read_sizes(path) is not None
+  except ArgumentError:  # it is damaged
+    return False
+
+
+def _check_sizes(sizes: dict[str, Any]) -> None:
+  shape, classes = sizes.get('input_shape'), sizes.get('num_classes')
+  numbers = [*shape, classes] if isinstance(shape, list) else []
+  if len(numbers) != 4 or not all(type(number) is int and number > 0 for number in numbers):
+    raise ValueError('input_shape must be three whole numbers, and num_classes one')
+
+
+def _read(
+  path: epath.Path,
+  name: str,
+  remedy: str,
+  check: Callable[[dict[str, Any]], None] = lambda value: None,
+) -> dict[str, Any]:
+  """Returns the object of JSON in a file; `check` raises ValueError if it is not the right one."""
   try:
     value = json.loads(storage.read_whole(path / name))
     if not isinstance(value, dict):
       raise ValueError(f'it holds a {type(value).__name__}')
+    check(value)
   except (OSError, ValueError, RecursionError) as error:
     raise ArgumentError(
       f'--workdir {path} has a {name} that cannot be read ({error}): {remedy}'

@@ -40,7 +40,7 @@ class MetricLog:
       raised.
 
   Raises:
-    ArgumentError: the rows up to `start` are missing, or of another run.
+    ArgumentError: the rows up to `start` are missing, of another run, or cannot be read.
     SaveError: the rows cannot be written.
   """
 
@@ -194,7 +194,13 @@ class _Lines:
     """Drops the rows after `step`; returns how many up to it are damaged."""
     path = self._file.path
     self._file.close()
-    before = storage.read_whole(path) if path.exists() else None
+    try:
+      before = storage.read_whole(path) if path.exists() else None
+    except OSError as error:
+      raise ArgumentError(
+        f'{path} cannot be read: {error.strerror}. Put the right one back, or make an empty file '
+        'of that name to go on without the earlier rows'
+      ) from error
     kept, lost = _rows_until(path, before, step, rows)
     if before is not None and before != b''.join(kept):
       storage.write_whole(path, b''.join(kept))
@@ -290,14 +296,12 @@ def _rows_until(
       f'{path} is missing, though a run goes on at step {step} there: put it back, or make an '
       'empty file of that name to go on without the earlier rows'
     )
-  lines = (text or b'').splitlines(keepends=True)
+  lines = [line + b'\n' for line in (text or b'').split(b'\n')]
+  if lines[-1] == b'\n':  # behind the last line, which a cut may leave without its end
+    lines.pop()
   if rows is None:
     steps = [_step_of(line) for line in lines]
-    kept = [
-      line.rstrip(b'\n') + b'\n'
-      for line, at in zip(lines, steps, strict=True)
-      if at is not None and at <= step
-    ]
+    kept = [line for line, at in zip(lines, steps, strict=True) if at is not None and at <= step]
     return kept, steps[:-1].count(None)  # a kill may have cut off the last line
   known = {zlib.crc32(line): line for line in lines}
   kept = [known[digest] for digest in rows if digest in known]

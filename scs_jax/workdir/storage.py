@@ -20,6 +20,7 @@ import errno
 import itertools
 import os
 import re
+import stat
 
 from absl import logging
 from etils import epath
@@ -87,7 +88,11 @@ def open_own(path: epath.Path, flags: int) -> int:
   """
   # Opening a pipe would otherwise wait for its reader.
   flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-  return os.open(path, flags, 0o644)
+  descriptor = os.open(path, flags, 0o644)
+  if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, 'is not a file', str(path))
+  return descriptor
 
 
 def read_whole(path: epath.Path) -> bytes:
@@ -202,7 +207,10 @@ def remove_leftovers(directory: epath.Path) -> None:
       committed = name.endswith(_PENDING) and (marked / MANIFEST).exists()
       if not committed:  # the kill came before the last object; else only the mark is left
         marked.rmtree()
-    path.rmtree()
+    if is_bucket(directory) or (os.path.isdir(path) and not os.path.islink(path)):
+      path.rmtree()
+    else:  # not ours; rmtree would wait for the writer of a pipe
+      path.unlink()
 
 
 def reason(error: BaseException) -> str:
