@@ -122,7 +122,7 @@ def test_muon_orthogonalises_kernels_and_leaves_the_rest_to_adam():
   assert sizes.max() < 2 * sizes.min()
   assert np.sqrt(np.square(kernel).mean()) == pytest.approx(0.1 * 0.2, rel=0.3)
   assert np.vdot(kernel, np.asarray(grads['conv']['kernel'])) < 0  # downhill
-  # The first step of Adam is the sign of the gradient; Nesterov's is longer by b1 (1 - b1) / (1 - b1²).
+  # Adam's first step is the sign of the gradient; Nesterov's is longer by b1 (1 - b1) / (1 - b1²).
   first = -0.1 * (1 + 0.9 * 0.1 / (1 - 0.9**2))
   np.testing.assert_allclose(muon['raw_p'], first * np.sign(grads['conv']['raw_p']), rtol=1e-4)
 

@@ -10,6 +10,8 @@ import functools
 import pathlib
 from typing import Any
 
+import jax.numpy as jnp
+
 from experiments import flags
 from experiments.finetune.digits import load
 from experiments.results import add_missing, newest, percent, read, results_file, write_between
@@ -78,7 +80,7 @@ def outcome(method: str, labelled: int | None, seed: int) -> dict[str, Any]:
 def untrained() -> dict[str, Any]:
   """Evaluates the network as it comes with the package."""
   _, testing = load(None, 0)
-  images, labels = train.as_float(testing.images), testing.labels
+  images, labels = train.as_float(jnp.asarray(testing.images)), testing.labels
   logits = pretrained.load(NETWORK)(images)
   return {
     'accuracy': float((logits.argmax(-1) == labels).mean()),

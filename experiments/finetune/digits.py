@@ -1,5 +1,7 @@
 """The handwritten digits that come with scikit-learn, as images like those of MNIST."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import sklearn.datasets
@@ -19,7 +21,7 @@ def load(labelled: int | None, seed: int) -> tuple[Examples, Examples]:
     labelled: training images of each class; None means all that are not tested.
     seed: chooses them.
   """
-  digits = sklearn.datasets.load_digits()
+  digits: Any = sklearn.datasets.load_digits()
   images, labels = as_mnist(digits.images), digits.target.astype(np.int32)
   rng = np.random.default_rng(seed)
   members = [np.flatnonzero(labels == label) for label in range(CLASSES)]

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -57,7 +58,8 @@ class Predictions:
     if jax.process_index():
       return ''
     file = io.BytesIO()
-    np.savez(file, **self.arrays(step, class_names))
+    arrays: dict[str, Any] = self.arrays(step, class_names)
+    np.savez(file, **arrays)
     try:
       write_whole(folder / FILE, file.getvalue())
     except OSError as error:

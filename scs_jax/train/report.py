@@ -42,8 +42,7 @@ def remarks(experiment: Experiment, start: int) -> list[str]:
   if not start and experiment.transferred is not None:
     lines.append(experiment.transferred.said)
   decay, steps = experiment.config.ema_decay, experiment.total_steps
-  early = 0.0 if decay is None else early_share(decay, steps)
-  if early > _MOST_EARLY:
+  if decay is not None and (early := early_share(decay, steps)) > _MOST_EARLY:
     remedy = f'ema_decay={1 - _SHARPNESS / steps:.3g}' if steps > _SHARPNESS else 'ema_decay=None'
     lines.append(
       f'ema_decay={decay} averages over {1 / (1 - decay):,.0f} steps, and the run has {steps:,}: '
