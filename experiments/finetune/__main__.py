@@ -1,9 +1,8 @@
 """Fine-tunes the shipped `mnist_1382` on the digits of scikit-learn.
 
-python -m experiments.finetune --workdir=/tmp/finetune --results=experiments/finetune/results.jsonl
+python -m experiments.finetune
 
-It runs what the results lack, and prints the table; with the results of the clone it also rewrites
-the table of README.md.
+It makes the runs that results.jsonl lacks, and rewrites the table of README.md.
 """
 
 import functools
@@ -12,17 +11,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from experiments import flags
 from experiments.finetune.digits import load
-from experiments.results import add_missing, newest, percent, read, results_file, write_between
+from experiments.results import add_missing, percent, read, write_between
 from scs_jax import pretrained, train
-from scs_jax.train import Experiment
+from scs_jax.train import Experiment, sharding
 from scs_jax.train.config import from_dict
 
 HERE = pathlib.Path(__file__).parent
-WORKDIR, RESULTS, SEEDS = flags.workdir(), flags.results(), flags.seeds('0-2')
-
-NETWORK, STEPS, BATCH_SIZE = 'mnist_1382', 300, 32
+NETWORK, STEPS, BATCH_SIZE, SEEDS = 'mnist_1382', 300, 32, (0, 1, 2)
 LABELLED = (10, 50, None)  # images of each class; None: all that are not tested
 # What differs from the config that trained the network. Nothing was tuned on these digits.
 METHODS: dict[str, dict[str, Any]] = {
@@ -32,18 +28,15 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(_: list[str]) -> None:
-  path = results_file(RESULTS.value, WORKDIR.value)
+def main() -> None:
+  path = HERE / 'results.jsonl'
+  add_missing(path, {'method': 'not trained'}, untrained)
   for labelled in LABELLED:
-    for method in METHODS:
-      for seed in SEEDS.value:
+    for seed in SEEDS:
+      for method in METHODS:
         key = {'method': method, 'labelled': labelled, 'seed': seed}
         add_missing(path, key, functools.partial(outcome, **key))
-  add_missing(path, {'method': 'not trained'}, untrained)
-  text = table(newest(read(path), 'method', 'labelled', 'seed'))
-  print(text)
-  if path.resolve() == HERE / 'results.jsonl':
-    write_between(HERE / 'README.md', 'finetune', text)
+  write_between(HERE / 'README.md', 'finetune', table(read(path)))
 
 
 def experiment_of(method: str, labelled: int | None, seed: int) -> Experiment:
@@ -53,23 +46,19 @@ def experiment_of(method: str, labelled: int | None, seed: int) -> Experiment:
   config.optimizer.schedule.peak_learning_rate = changes.pop('peak', 0.03)
   training, testing = load(labelled, seed)
   epochs = STEPS * BATCH_SIZE / training.size
-  config.update(
-    seed=seed,
-    batch_size=BATCH_SIZE,
-    total_epochs=epochs,
-    ema_decay=0.97,
-    eval_every_epochs=epochs,
-    save_every_epochs=epochs,
-    **changes,
-  )
+  config.update(seed=seed, batch_size=BATCH_SIZE, total_epochs=epochs, ema_decay=0.97, **changes)
   return Experiment(config, train=training, test=testing)
 
 
 def outcome(method: str, labelled: int | None, seed: int) -> dict[str, Any]:
-  """Trains, and returns accuracy and numbers of images and of trained parameters."""
+  """Trains, and returns the accuracy and the numbers of images."""
   experiment = experiment_of(method, labelled, seed)
-  name = f'{method} {labelled or "all"} {seed}'.replace(' ', '-')
-  values = train.run(experiment, pathlib.Path(WORKDIR.value, name))
+  mesh = experiment.mesh()
+  state, batches = experiment.first_state(mesh), experiment.train_batches()
+  step = experiment.train_step(mesh)
+  for _ in range(experiment.total_steps):
+    state, _ = step(state, sharding.to_global(mesh, next(batches)))
+  values = experiment.evaluation(mesh)(state.evaluated.params, state.evaluated.statistics)
   return {
     'accuracy': values['val/accuracy'],
     'images': experiment.train_set.size,
@@ -82,13 +71,7 @@ def untrained() -> dict[str, Any]:
   _, testing = load(None, 0)
   images, labels = train.as_float(jnp.asarray(testing.images)), testing.labels
   logits = pretrained.load(NETWORK)(images)
-  return {
-    'accuracy': float((logits.argmax(-1) == labels).mean()),
-    'labelled': 0,
-    'seed': 0,
-    'images': 0,
-    'tested': testing.size,
-  }
+  return {'accuracy': float((logits.argmax(-1) == labels).mean()), 'tested': testing.size}
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -104,4 +87,4 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 
 if __name__ == '__main__':
-  flags.run(main)
+  main()
