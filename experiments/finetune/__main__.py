@@ -23,6 +23,7 @@ LABELLED = (10, 50, None)  # images of each class; None: all that are not tested
 # What differs from the config that trained the network. Nothing was tuned on these digits.
 METHODS: dict[str, dict[str, Any]] = {
   'from scratch': {},
+  'from scratch, lower rate': {'peak': 0.01},
   'whole network': {'init_from': NETWORK, 'peak': 0.003},
   'head only': {'init_from': NETWORK, 'freeze': ('scs_*', 'depthwise_*', 'pointwise_*')},
 }
