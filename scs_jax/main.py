@@ -72,7 +72,8 @@ def main(config: configuration.Config) -> None:
     return _print(explorer.write(workdir, _STEP.value))
   configuration.check(config)
   hosts.join(_DISTRIBUTED.value)
-  sharding.use_cpu_cores(config.batch_size)
+  parts = sharding.parts(config.accumulate_steps, config.augment.mixup)
+  sharding.use_cpu_cores(max(1, config.batch_size // parts))
   sharding.devices()  # a platform that is not there is reported at once
   experiment = train.Experiment(config)
   if _MODE.value == 'train':

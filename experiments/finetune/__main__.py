@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from experiments.finetune.digits import load
-from experiments.results import add_missing, percent, read, write_between
+from experiments.results import add_missing, read, write_between
 from scs_jax import pretrained, train
 from scs_jax.train import Experiment, sharding
 from scs_jax.train.config import from_dict
@@ -81,10 +81,14 @@ def table(lines: list[dict[str, Any]]) -> str:
   columns = ['10 a class', '50 a class', 'all']
   rows = ['| | ' + ' | '.join(columns) + ' |', '|---|' + '---|' * len(columns)]
   for method in METHODS:
-    cells = [percent(at(method=method, labelled=labelled)) for labelled in LABELLED]
+    cells = [_percents(at(method=method, labelled=labelled)) for labelled in LABELLED]
     rows.append(f'| {method} | ' + ' | '.join(cells) + ' |')
-  none = percent(at(method='not trained'))
-  return '\n'.join([*rows, '', f'As it comes with the package, the network has {none}.'])
+  (none,) = at(method='not trained')
+  return '\n'.join([*rows, '', f'Without any training `{NETWORK}` has {100 * none:.1f} %.'])
+
+
+def _percents(shares: list[float]) -> str:
+  return ', '.join(f'{100 * share:.1f}' for share in shares)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -343,7 +342,7 @@ class Experiment:
     """
     self.check_shapes()
     config = self.config
-    parts = math.lcm(config.accumulate_steps, 2 if config.augment.mixup else 1)
+    parts = sharding.parts(config.accumulate_steps, config.augment.mixup)
     sharding.check_batch(mesh, config.batch_size, parts)
     shardings = sharding.state_shardings(mesh, self.state_shapes)
     return jax.jit(

@@ -131,7 +131,8 @@ KEYS: dict[str, Key] = {
     1,
     whole(least=1),
     'Parts of a batch whose gradients are computed one after the other, to need less memory. A '
-    'step, its learning rate and its average remain those of the whole batch.',
+    'step, its learning rate and its average remain those of the whole batch; BatchNorm sees each '
+    'part alone.',
   ),
   'eval_batch_size': Key(
     500,

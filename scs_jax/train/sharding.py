@@ -76,6 +76,11 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
   return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def parts(accumulate_steps: int, mixup: float) -> int:
+  """Returns by what the rows of each device must divide: parts of the batch, and pairs of mixup."""
+  return math.lcm(accumulate_steps, 2 if mixup else 1)
+
+
 def check_batch(mesh: Mesh, batch_size: int, parts: int = 1) -> None:
   """Raises ArgumentError unless every device gets the same number of rows, in so many parts."""
   unit = mesh.size * parts
