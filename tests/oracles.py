@@ -24,8 +24,7 @@ def cosine(x, kernel, q=0.0, kernel_q=None, *, center=False, **window):
 
   def compare(s, k, o):
     if center:
-      s, k = s - s.mean(), k - k.mean()
-      s, k = (v * (np.abs(v).max() > 1e-13) for v in (s, k))  # rounding of a flat patch
+      s, k = _deviations(s), _deviations(k)
     return _ratio(np.sum(s * k), np.sqrt(np.sum(s * s)), np.sqrt(np.sum(k * k)), q[o], kernel_q[o])
 
   return _slide(compare, x, kernel, **window)
@@ -73,8 +72,8 @@ def centered_condition(x, kernel, q=0.0, kernel_q=None, **window):
   x = _without_mean(x, window.get('feature_group_count', 1))
 
   def magnify(size, v, added):
-    length = np.linalg.norm(v - v.mean()) + added
-    return size / length if length > 1e-13 else 0.0
+    length = np.linalg.norm(_deviations(v)) + added
+    return size / length if length > 0 else 0.0
 
   def compare(s, k, o):
     return magnify(2 * largest * s.size**0.5, s, q[o]) + magnify(np.linalg.norm(k), k, kernel_q[o])
@@ -83,10 +82,16 @@ def centered_condition(x, kernel, q=0.0, kernel_q=None, **window):
 
 
 def _without_mean(x, groups):
-  x = np.asarray(x, np.float64)
-  grouped = x.reshape(*x.shape[:-1], groups, -1)
-  axes = (*range(1, x.ndim - 1), -1)
-  return (grouped - grouped.mean(axes, keepdims=True)).reshape(x.shape)
+  x = np.array(x, np.float64)
+  for image in x:
+    for group in np.split(image, groups, -1):
+      group[...] = _deviations(group)
+  return x
+
+
+def _deviations(v):
+  above = v - v.flat[0]  # The deviations of equal values are exactly 0.
+  return above - above.mean()
 
 
 def equation(c, p):

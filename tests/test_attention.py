@@ -54,6 +54,31 @@ def test_a_query_of_zeros_gets_zero_and_the_opposite_key_subtracts():
   assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize('size', [1e20, 1e-30])
+def test_tokens_of_any_size(size):
+  query, key, value = draw()
+
+  @jax.jit
+  def both(query, key):
+    f = lambda query, key: scs_jax.sharpened_cosine_attention(query, key, value)
+    y, pullback = jax.vjp(f, query, key)
+    return y, pullback(jnp.ones_like(y))
+
+  y, gradients = both(query, key)
+  found, in_tokens = both(query * size, key * size)
+  np.testing.assert_allclose(found, y, atol=1e-5)
+  for ours, expected in zip(in_tokens, gradients, strict=True):
+    np.testing.assert_allclose(np.asarray(ours, 'float64') * size, expected, atol=1e-4)
+
+
+def test_float16_has_finite_gradients_at_tokens_of_zeros():
+  query, key, value = draw(dtype=jnp.float16)
+  query = query.at[:, :3].set(0)
+  f = lambda *a: scs_jax.sharpened_cosine_attention(*a, 0.1, 1e-3).astype(jnp.float32).sum()
+  for gradient in jax.jit(jax.grad(f, (0, 1, 2)))(query, key, value):
+    assert jnp.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [

@@ -35,6 +35,30 @@ def test_is_linear_in_the_length_of_the_patch(factor):
   assert jnp.abs(y).max() > 1
 
 
+@pytest.mark.parametrize('center', [False, True])
+def test_any_size_of_image(center):
+  x = jax.random.normal(jax.random.key(0), (1, 5, 5, 3))
+  kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+  f = jax.jit(lambda x, kernel: scs_jax.b_cos(x, kernel, 2.5, center=center))
+  y = f(x, kernel)
+  for size in (1e20, 1e-30):
+    np.testing.assert_allclose(f(size * x, size * kernel) / size, y, atol=1e-4)
+
+
+def test_centred_it_is_blind_to_the_offset():
+  x = jax.random.normal(jax.random.key(0), (1, 5, 5, 3))
+  kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+  y = scs_jax.b_cos(x, kernel, 1.0, center=True, padding='VALID')
+  unit = kernel - kernel.mean((0, 1, 2), keepdims=True)
+  unit = unit / jnp.sqrt(jnp.square(unit).sum((0, 1, 2), keepdims=True))
+  expected = jax.lax.conv_general_dilated(
+    x, unit, (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision='highest'
+  )
+  np.testing.assert_allclose(y, expected, atol=1e-5)
+  shifted = scs_jax.b_cos(x + 100, kernel, 1.0, center=True, padding='VALID')
+  np.testing.assert_allclose(shifted, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize('rank', [1, 2, 3])
 def test_layers_offer_every_output(rank):
   x = jax.random.normal(jax.random.key(0), (2, *(6,) * rank, 3))

@@ -31,6 +31,8 @@ OPTIONS = {
   'all_fixed': ({'p_mode': 'fixed', 'q_mode': 'fixed', 'q_init': 0}, 288),
   'p_random': ({'p_init': between_1_and_3}, 288 + 8 + 1),
   'q_random': ({'q_init': between_1_and_3, 'q_mode': 'per_kernel'}, 288 + 8 + 8),
+  'p_array': ({'p_init': np.linspace(1, 3, 8)}, 288 + 8 + 1),
+  'q_array_fixed': ({'q_mode': 'fixed', 'q_init': jnp.linspace(0, 1, 8)}, 288 + 8),
   'kernel_q': ({'kernel_q': 0.0}, 288 + 8 + 1),
   'center': ({'center': True}, 288 + 8 + 1),
   'scale': ({'scale_init': 3.0}, 288 + 8 + 1 + 1),
@@ -314,6 +316,13 @@ BAD = [
     {'q_init': between_1_and_3, 'q_mode': 'fixed'},
     "q_init must be a number when q_mode is 'fixed'",
   ),
+  (
+    {'p_init': np.ones(3)},
+    r"p_init of shape \(3,\) does not fit p_mode='per_kernel' with 8 kernels",
+  ),
+  ({'q_init': np.ones(8)}, r"q_init of shape \(8,\) does not fit q_mode='shared'"),
+  ({'p_init': [1.0] * 7 + [-1.0]}, 'p_init must be a positive number, got .*-1.0'),
+  ({'p_init': 'two'}, "p_init must be a positive number, got 'two'"),
   ({'kernel_q': -1.0}, 'kernel_q must be at least 0 .*got -1'),
   ({'method': 'shift'}, "unknown method 'shift'; did you mean 'shifts'"),
   ({'strides': 0}, 'strides must be at least 1 .*got 0'),
@@ -347,6 +356,69 @@ def test_numbers_may_be_arrays():
       ours, theirs, variables = layers(p_init=number, p_mode=mode)
       y = jax.eval_shape(jax.jit(theirs.apply), variables, IMAGES)
       assert y.shape == jax.eval_shape(lambda x, m=ours: m(x), IMAGES).shape
+
+
+def test_initial_values_may_be_arrays():
+  values = np.linspace(0.5, 4, 8)
+  for array in (values, jnp.asarray(values), list(values)):
+    for mode in ('per_kernel', 'fixed'):
+      ours, theirs, variables = layers(p_init=array, p_mode=mode, q_init=array, q_mode=mode)
+      np.testing.assert_allclose(ours.p, values, rtol=1e-5)
+      np.testing.assert_allclose(ours.q, values, rtol=1e-5)
+      hash(flax_nnx.graphdef(ours))
+      assert shapes(jax.eval_shape(theirs.init, jax.random.key(0), IMAGES)) == shapes(variables)
+
+
+def test_sizes_may_be_of_numpy():
+  three, two = np.int64(3), np.int32(2)
+  options = {'strides': [two, 1], 'kernel_dilation': two, 'padding': [(two, 0), [1, 1]]}
+  options |= {'feature_group_count': two}
+  plain = {'strides': (2, 1), 'kernel_dilation': 2, 'padding': ((2, 0), (1, 1))}
+  plain |= {'feature_group_count': 2}
+  make = lambda features, size, options: nnx.SharpenedCosineSimilarity(
+    features, 2 * features, size, rngs=flax_nnx.Rngs(0), **options
+  )
+  for size in ((three, three), np.array([3, 3]).tolist(), [three, 3]):
+    ours = make(np.int64(4), size, options)
+    assert flax_nnx.graphdef(ours) == flax_nnx.graphdef(make(4, (3, 3), plain))
+  assert make(np.int16(4), three, {}).kernel_size == (3,)
+  theirs = linen.SharpenedCosineSimilarity(np.int64(8), (three, three), **options)
+  assert jax.eval_shape(theirs.init, jax.random.key(0), IMAGES)
+  assert linen.SharpenedCosineSimilarity(8, three).kernel_size == 3
+  pool = nnx.AbsMaxPool([two, two], two)
+  assert flax_nnx.graphdef(pool) == flax_nnx.graphdef(nnx.AbsMaxPool((2, 2), 2))
+
+
+def test_partitioned_initializers():
+  mesh = jax.make_mesh((4,), ('fsdp',), axis_types=(jax.sharding.AxisType.Auto,))
+  for library, layer in ((flax_nnx, nnx), (flax_linen, linen)):
+    part, normal = library.with_partitioning, library.initializers.normal()
+    options = {
+      'kernel_init': part(normal, (None, None, None, 'fsdp')),
+      'p_init': part(between_1_and_3, ('fsdp',)),
+      'q_init': part(between_1_and_3, ('fsdp',)),
+      'q_mode': 'per_kernel',
+    }
+    with jax.set_mesh(mesh):
+      if library is flax_nnx:
+        ours = layer.SharpenedCosineSimilarity(4, 8, (3, 3), rngs=flax_nnx.Rngs(0), **options)
+        state, y = flax_nnx.state(ours, flax_nnx.Param), ours(IMAGES)
+        specs = flax_nnx.to_pure_dict(flax_nnx.get_partition_spec(state))
+        p = ours.p
+      else:
+        theirs = layer.SharpenedCosineSimilarity(8, (3, 3), **options)
+        variables = theirs.init(jax.random.key(0), IMAGES)
+        specs, y = (
+          flax_linen.get_partition_spec(variables)['params'],
+          theirs.apply(variables, IMAGES),
+        )
+        p = parameters.positive(flax_linen.unbox(variables)['params']['raw_p'])
+    assert {name: spec[-1] for name, spec in specs.items()} == dict.fromkeys(
+      ('kernel', 'raw_p', 'raw_q'), 'fsdp'
+    )
+    assert y.shape == (2, 6, 5, 8)
+    assert float(p.min()) > 0.99
+    assert float(p.max()) < 3.01
 
 
 @pytest.mark.parametrize(

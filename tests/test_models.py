@@ -211,6 +211,84 @@ def test_a_layer_may_begin_elsewhere():
     build(stack=(stack[0], {'kind': 'depthwise', 'p_init': -1.0}, *stack[2:]))
 
 
+OPTIONS_BY_LAYER = {
+  'p_mode': ('fixed', 'shared', 'per_kernel'),
+  'q_mode': ('shared', 'per_kernel'),  # The last counts for all that follow.
+  'q_init': (0.0, 0.1, 0.2),
+  'p_init': (1.0, 3.0),
+  'center': (True, False),
+}
+
+
+def test_options_may_differ_by_layer():
+  stack = (
+    {'kind': 'scs', 'features': 4},
+    {'kind': 'pool'},
+    {'kind': 'depthwise'},
+    {'kind': 'pointwise', 'features': 3},
+    {'kind': 'pointwise', 'features': 4, 'p_mode': 'fixed', 'p_init': 5.0, 'center': True},
+    {'kind': 'head'},
+  )
+  build = lambda variant='scs', **changes: models.build(
+    'scs_net',
+    input_shape=(6, 6, 1),
+    num_classes=5,
+    stack=stack,
+    variant=variant,
+    rngs=nnx.Rngs(0),
+    **OPTIONS_BY_LAYER | changes,
+  )
+  model = build()
+  layers = [model.scs_0, model.depthwise_2, model.pointwise_3, model.pointwise_4]
+  learned = [
+    {name: getattr(layer, name)[...].shape for name in ('raw_p', 'raw_q') if hasattr(layer, name)}
+    for layer in layers
+  ]
+  assert learned == [
+    {},  # q_init 0 fixes q, whatever q_mode says.
+    {'raw_p': (), 'raw_q': (4,)},
+    {'raw_p': (3,), 'raw_q': (3,)},
+    {'raw_q': (4,)},
+  ]
+  assert [float(jnp.max(layer.p)) for layer in layers] == pytest.approx([1, 3, 3, 5])
+  assert [float(jnp.max(layer.q)) for layer in layers] == pytest.approx([0, 0.1, 0.2, 0.2])
+  assert [layer.center for layer in layers] == [True, False, False, True]
+  again = models.build(**models.recipe_of(model), rngs=nnx.Rngs(0))
+  shapes = lambda model: jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+  assert shapes(again) == shapes(model)
+  build('conv')
+  for variant in ('scs', 'conv'):
+    with pytest.raises(ValueError, match=r'q_init .* has 5 values, for 4 layers'):
+      build(variant, q_init=(0.1,) * 5)
+  with pytest.raises(ValueError, match=r'center must be a value, or a tuple of at least one'):
+    build(center=())
+  with pytest.raises(ValueError, match=r"layer 2 .*unknown q_mode 'share'"):
+    build(q_mode=('shared', 'share'))
+
+
+@pytest.mark.parametrize('name', sorted(set(models.MODELS) - {'scs_net'}))
+def test_the_first_layer_of_every_network_may_be_its_own(name):
+  sizes = {'input_shape': (32, 32, 3), 'num_classes': 5}
+  small = {
+    'convmixer': {'depth': 1},
+    'densenet': {'layers': (1, 1)},
+    'resnet': {'blocks': (1,), 'widths': (4,)},
+  }
+  build = lambda **changes: nnx.eval_shape(
+    lambda: models.build(name, **sizes, **small.get(name, {}), rngs=nnx.Rngs(0), **changes)
+  )
+  plain, own = build(), build(q_init=(0.0, 0.1), center=(True, False))
+  kind = type(own.first_layer)
+  layers = [module for _, module in nnx.iter_modules(own) if isinstance(module, kind)]
+  assert [layer.center for layer in layers if layer is not own.first_layer] == [False] * (
+    len(layers) - 1
+  )
+  assert own.first_layer.center
+  assert own.first_layer.q == 0
+  count = lambda model: len(jax.tree.leaves(nnx.state(model, nnx.Param)))
+  assert count(plain) - count(own) == 1  # its q
+
+
 def test_unknown_names_are_told_the_nearest():
   with pytest.raises(ValueError, match="unknown model 'scsnet'; did you mean 'scs_net'"):
     models.build('scsnet')

@@ -77,13 +77,14 @@ def test_equals_loop_exhaustive(case, values, dtype):
 def row(*values, **pool):
   """Pools one row of numbers."""
   x = jnp.array(values, jnp.float32).reshape(1, -1, 1)
+  pool['window_shape'] = (pool['window_shape'],)
   return abs_max_pool(x, **pool).ravel().tolist()
 
 
 def test_by_hand():
   assert row(1, -3, 2, 2, window_shape=2, strides=2) == [-3, 2]
-  assert row(1, -3, 2, 2, window_shape=(2,)) == [-3, -3, 2]  # strides=None means 1
-  assert row(1, -3, 2, 2, window_shape=(2,), strides=(1,), padding='SAME') == [-3, -3, 2, 2]
+  assert row(1, -3, 2, 2, window_shape=2) == [-3, -3, 2]  # strides=None means 1
+  assert row(1, -3, 2, 2, window_shape=2, strides=(1,), padding='SAME') == [-3, -3, 2, 2]
   assert row(0.5, -0.9, 0.1, window_shape=3) == [-0.8999999761581421]
   assert row(-2, 2, -2, window_shape=2) == [2, 2]  # +2 wins the tie, in either order
   assert row(1, 2, 3, 4, 5, window_shape=1, strides=3) == [1, 4]
@@ -100,7 +101,7 @@ def test_padding_never_wins():
     y = row(-1e-30, -1e-20, -1e-25, window_shape=3, padding=padding)
     assert all(v < 0 for v in y), (padding, y)
   x = jnp.zeros((1, 4, 1))
-  gradient = jax.grad(lambda x: abs_max_pool(x, 3, padding='SAME').sum())(x)
+  gradient = jax.grad(lambda x: abs_max_pool(x, (3,), padding='SAME').sum())(x)
   # The gradient goes to the first element inside, never to the padding.
   assert gradient.ravel().tolist() == [2, 1, 1, 0]
   assert row(-1, -2, window_shape=2, padding=2) == [0, -1, -2, -2, 0]  # padding alone gives 0
@@ -138,12 +139,29 @@ def test_edges():
   np.testing.assert_array_equal(abs_max_pool(view, np.int64(2)), abs_max_pool(view.copy(), [2, 2]))
 
 
+def test_any_number_of_batch_dimensions():
+  x = normal(0, 2, 3, 8, 6, 3)
+  pool = jax.jit(lambda x: abs_max_pool(x, (2, 3), (2, 3), 'SAME'))
+  images = jnp.stack([pool(image) for image in x])
+  np.testing.assert_array_equal(pool(x), images)
+  np.testing.assert_array_equal(pool(x[0, 0]), images[0, 0])
+  np.testing.assert_array_equal(pool(x[None]), images[None])
+  assert pool(x[:0]).shape == (0, 3, 4, 2, 3)
+  rows = abs_max_pool(x[0], (3,))  # Height is then a batch dimension.
+  np.testing.assert_array_equal(rows, abs_max_pool(x[0], (1, 3)))
+  np.testing.assert_array_equal(jax.grad(lambda x: pool(x).sum())(x[0, 1]).sum(), 4 * 2 * 3)
+
+
 # Derivatives and transformations.
 
 
 @pytest.mark.parametrize(
   ('shape', 'arguments'),
-  [((2, 6, 2), (3, 2, 'SAME')), ((1, 4, 4, 1), ((2, 3), 1)), ((1, 3, 2, 3, 1), (2, 1, 1))],
+  [
+    ((2, 6, 2), ((3,), 2, 'SAME')),
+    ((1, 4, 4, 1), ((2, 3), 1)),
+    ((1, 3, 2, 3, 1), ((2, 2, 2), 1, 1)),
+  ],
 )
 def test_derivatives(shape, arguments):
   # Magnitudes are 0.1 apart: at ties, the pool has no derivative.
@@ -176,7 +194,7 @@ def test_transformations():
 def test_shard_map():
   mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
   x = normal(0, 8, 6, 3)
-  pool = lambda x: abs_max_pool(x, 3, 2, 'SAME')
+  pool = lambda x: abs_max_pool(x, (3,), 2, 'SAME')
   both = lambda x: (pool(x), jax.grad(lambda x: (pool(x) ** 2).sum())(x))
   sharded = jax.shard_map(both, mesh=mesh, in_specs=P('data'), out_specs=P('data'))
   for found, wanted in zip(jax.jit(sharded)(x), both(x), strict=True):
@@ -196,10 +214,13 @@ X = np.ones((2, 6, 6, 4), 'float32')
   ('x', 'arguments', 'match'),
   [
     (X.astype('int32'), (2,), 'x must be floating, got dtype int32'),
-    (X[0, 0], (2,), r'x must be .*got shape \(6, 4\)'),
-    (X[:, :, :, None, None], (2,), r'x must be .*got shape \(2, 6, 6, 1, 1, 4\)'),
+    (X[0, 0], ((2, 2),), r'x must be .* with 2 spatial dimensions.*got shape \(6, 4\)'),
+    (X[0], (2,), r'window_shape must have one entry for each .*\(6, 6, 4\)'),
+    (X[None], (2,), r'window_shape must have one entry for each .*\(1, 2, 6, 6, 4\)'),
+    (X[None, None], ((1, 2, 2, 2),), 'one to three spatial dimensions'),
+    (X, ((),), 'one to three spatial dimensions'),
     (X, (0,), 'window_shape must be at least 1 .*got 0'),
-    (X, ((2,),), r'window_shape \(2,\) has 1 entries'),
+    (X, ((2, 2), (2,)), r'strides \(2,\) has 1 entries'),
     (X, (2.0,), 'window_shape must be an integer .*got 2.0'),
     (X, (7,), r'window_shape \(7, 7\) .*larger than the padded input \(6, 6\)'),
     (X, (2, 0), 'strides must be at least 1 .*got 0'),

@@ -690,6 +690,7 @@ def test_flat_patches_give_zero_when_centred(value, dtype):
   assert all(bool(jnp.isfinite(g).all()) for g in gradients)
 
 
+@quick
 @pytest.mark.parametrize('name', ['dense', 'depthwise'])
 def test_derivatives_when_centred(name):
   shape, kernel_shape, arguments = DERIVATIVES[name]
@@ -699,3 +700,98 @@ def test_derivatives_when_centred(name):
 def test_center_needs_two_values_in_a_patch():
   with pytest.raises(ValueError, match=r'center=True needs at least two values in a patch'):
     scs(jnp.ones((1, 4, 3)), jnp.ones((1, 1, 3)), feature_group_count=3, center=True)
+
+
+def test_flat_parts_and_flat_kernels_give_zero_when_centred():
+  x = normal(1, 2, 9, 9, 3).at[:, 2:7].set(0.1)  # Means of 0.1 round, so sums of them would not do.
+  kernel = normal(2, 3, 3, 3, 4).at[..., 0].set(0.7)
+  for method in ('auto', 'patches'):
+    f = lambda x, kernel, method=method: scs(x, kernel, 0.7, center=True, method=method)
+    y, pullback = jax.vjp(f, x, kernel)
+    np.testing.assert_array_equal(y[:, 3:6, 1:-1], 0)  # the others see the border
+    np.testing.assert_array_equal(y[..., 0], 0)
+    assert all(bool(jnp.isfinite(g).all()) for g in pullback(jnp.ones_like(y)))
+
+
+def test_one_bright_pixel_costs_the_others_no_accuracy_when_centred():
+  x, kernel = normal(1, 1, 8, 8, 2), normal(2, 3, 3, 2, 4)
+  for place in ((0, 0, 0, 0), (0, 4, 4, 1)):
+    hot = x.at[place].set(1000)
+    with jax.enable_x64(True):
+      exact = oracles.cosine(hot, kernel, center=True)
+    np.testing.assert_allclose(scs(hot, kernel, center=True), exact, atol=2e-5)
+
+
+def test_half_floats_near_the_end_of_their_range_when_centred():
+  x = 3e4 * jnp.sign(normal(1, 1, 6, 6, 2)).astype('float16') + 3e4  # 0 and 60000
+  kernel = normal(2, 3, 3, 2, 4, dtype='float16')
+  with jax.enable_x64(True):
+    exact = oracles.cosine(x.astype('float64'), kernel.astype('float64'), center=True)
+  np.testing.assert_allclose(scs(x, kernel, center=True), exact, atol=2e-3)
+
+
+# Norms whose squares are not in the range of float32.
+
+SIZES = [(1e20, 1e-30), (1e-30, 1e20), (1e20, 1e20), (1e-30, 1e-30), (1e30, 1e-30), (1e-30, 1e30)]
+
+
+@pytest.mark.parametrize('center', [False, True])
+@pytest.mark.parametrize('method', ['auto', 'patches'])
+def test_norms_of_any_size(method, center):
+  for shape, kernel_shape, arguments in CENTERED.values():
+    x, kernel = normal(1, *shape).at[0, :2].set(0), normal(2, *kernel_shape)
+
+    @jax.jit
+    def both(x, kernel, arguments=arguments):
+      f = lambda *a: scs(*a, 2.0, center=center, method=method, **arguments)
+      y, pullback = jax.vjp(f, x, kernel)
+      return y, pullback(jnp.ones_like(y))
+
+    y, (in_x, in_kernel) = both(x, kernel)
+    for of_x, of_kernel in SIZES:
+      big, (in_big, in_big_kernel) = both(x * of_x, kernel * of_kernel)
+      np.testing.assert_allclose(big, y, atol=1e-5)
+      for found, size, wanted in ((in_big, of_x, in_x), (in_big_kernel, of_kernel, in_kernel)):
+        found = np.asarray(found, 'float64') * size  # The gradient is as small as the value is big.
+        np.testing.assert_allclose(found, wanted, atol=2e-5 * float(jnp.abs(wanted).max()))
+
+
+def test_groups_and_images_of_different_sizes():
+  x, kernel = normal(1, 2, 6, 5, 4), normal(2, 3, 3, 2, 4)
+  sizes = jnp.array([[1e20, 1e20, 1e-30, 1e-30], [1e-12, 1e-12, 1e12, 1e12]])
+  for center in (False, True):
+    f = jax.jit(functools.partial(scs, center=center, feature_group_count=2))
+    y = f(x, kernel)
+    for size in (1e-33, 1e36):
+      np.testing.assert_allclose(f(x * size, kernel), y, atol=1e-5)
+    np.testing.assert_allclose(f(x * sizes[:, None, None], kernel), y, atol=1e-5)
+
+
+def test_small_and_large_norms_add_q():
+  x, kernel = normal(1, 1, 5, 5, 2), normal(2, 3, 3, 2, 4)
+  for center in (False, True):
+    f = jax.jit(functools.partial(scs, kernel_q=0.0, center=center))
+    y = f(x, kernel, 1.0, 0.5)
+    for size in (2.0**66, 2.0**-99):
+      np.testing.assert_allclose(f(x * size, kernel, 1.0, 0.5 * size), y, atol=1e-6)
+    tiny = f(x * 1e-35, kernel, 1.0, 10.0)
+    np.testing.assert_allclose(tiny, 0, atol=1e-30)  # and not infinity times 0
+
+
+@pytest.mark.parametrize('center', [False, True])
+def test_float16_has_finite_gradients_at_zero_patches(center):
+  x = normal(0, 1, 8, 8, 3, dtype='float16').at[:, :5].set(0)
+  kernel = normal(1, 3, 3, 3, 4, dtype='float16').at[..., 0].set(0)
+
+  @jax.jit
+  def gradients(x, kernel, p, q):
+    f = lambda *a: scs(*a, center=center).astype(jnp.float32).sum()
+    return jax.grad(f, (0, 1, 2, 3))(x, kernel, p, q)
+
+  for p in (0.05, 0.5, 1.0, 20.0):
+    for q in (0.0, 1e-3, 0.1):
+      for image in (x, x * 1e-4, jnp.zeros_like(x)):
+        for leaf in gradients(image, kernel, jnp.full(4, p), jnp.float32(q)):
+          assert jnp.isfinite(leaf).all(), (p, q)
+  static = jax.grad(lambda x: scs(x, kernel, 0.3, 1e-3, center=center).astype('float32').sum())(x)
+  assert jnp.isfinite(static).all()

@@ -1,7 +1,6 @@
 """Flax Linen modules: the layers of `scs_jax.nnx`, with the same parameters and names."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +28,9 @@ class SharpenedCosineSimilarity(linen.Module):
     kernel_dilation: step between the positions inside a window.
     feature_group_count: number of groups the features are split into.
     p_mode: 'per_kernel' (one learned p for each kernel), 'shared' (one learned p) or 'fixed'.
-    p_init: initial p, greater than 0, or an initializer that returns such values.
+    p_init: initial p, greater than 0; an array with one for each kernel, or an initializer.
     q_mode: like `p_mode`, for q.
-    q_init: initial q, greater than 0, or an initializer that returns such values. A fixed q may
-      be 0.
+    q_init: like `p_init`, for q. A fixed q may be 0.
     kernel_q: added to the norm of the kernel; None means q.
     center: whether the means of patch and kernel are subtracted: Pearson's correlation instead of
       the cosine. The output then does not change with the brightness of the image.
@@ -64,9 +62,9 @@ class SharpenedCosineSimilarity(linen.Module):
   kernel_dilation: int | Sequence[int] = 1
   feature_group_count: int = 1
   p_mode: str = 'per_kernel'
-  p_init: float | parameters.Initializer = 2.0
+  p_init: parameters.Init = 2.0
   q_mode: str = 'shared'
-  q_init: float | parameters.Initializer = 1e-3
+  q_init: parameters.Init = 1e-3
   kernel_q: float | None = None
   center: bool = False
   output: str = 'bounded'
@@ -81,7 +79,7 @@ class SharpenedCosineSimilarity(linen.Module):
   @linen.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `[*batch, *spatial', features]` for `x: [*batch, *spatial, in]`."""
-    size = (self.kernel_size,) if isinstance(self.kernel_size, int) else tuple(self.kernel_size)
+    size = parameters.kernel_sizes(self.kernel_size)
     groups, scale_init = self.feature_group_count, self.scale_init
     shape = parameters.kernel_shape(
       size, x.shape[-1], self.features, groups, self.share_kernels, self.center
@@ -110,12 +108,12 @@ class SharpenedCosineSimilarity(linen.Module):
     )
 
   def _learned_or_fixed(
-    self, name: str, init: float | parameters.Initializer, mode: str, kernels: int
+    self, name: str, init: parameters.Init, mode: str, kernels: int
   ) -> float | jax.Array:
-    parameters.check_initial(name, init, mode)
+    initial = parameters.check_initial(name, init, mode, kernels)
     if mode == 'fixed':
-      return cast(float, init)  # Not an initializer: check_initial refuses it.
-    initialise = parameters.raw_initializer(init)
+      return parameters.fixed(initial)
+    initialise = parameters.raw_initializer(initial)
     shape = parameters.raw_shape(mode, kernels)
     return parameters.positive(self.param(f'raw_{name}', initialise, shape, self.param_dtype))
 
@@ -124,7 +122,8 @@ class AbsMaxPool(linen.Module):
   """Keeps the value of largest magnitude in every window; `strides=None` is stride 1.
 
   Attributes:
-    window_shape: size of the window, one for each spatial dimension, or an integer for all.
+    window_shape: size of the window, one entry for each spatial dimension. For an input with four
+      dimensions an integer means a square window.
     strides: step of the window; None is 1, as in `flax.linen.max_pool`.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
 
@@ -141,5 +140,5 @@ class AbsMaxPool(linen.Module):
   padding: Padding = 'VALID'
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns `[batch, *spatial', features]` for `x: [batch, *spatial, features]`."""
+    """Returns `[*batch, *spatial', features]` for `x: [*batch, *spatial, features]`."""
     return abs_max_pool(x, self.window_shape, self.strides, self.padding)

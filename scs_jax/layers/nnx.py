@@ -1,7 +1,6 @@
 """Flax NNX modules. Arguments that `flax.nnx.Conv` also has keep its names."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -55,9 +54,9 @@ class SharpenedCosineSimilarity(nnx.Module):
     kernel_dilation: int | Sequence[int] = 1,
     feature_group_count: int = 1,
     p_mode: str = 'per_kernel',
-    p_init: float | parameters.Initializer = 2.0,
+    p_init: parameters.Init = 2.0,
     q_mode: str = 'shared',
-    q_init: float | parameters.Initializer = 1e-3,
+    q_init: parameters.Init = 1e-3,
     kernel_q: float | None = None,
     center: bool = False,
     output: str = 'bounded',
@@ -82,10 +81,9 @@ class SharpenedCosineSimilarity(nnx.Module):
       kernel_dilation: step between the positions inside a window.
       feature_group_count: number of groups the features are split into.
       p_mode: 'per_kernel' (one learned p for each kernel), 'shared' (one learned p) or 'fixed'.
-      p_init: initial p, greater than 0, or an initializer that returns such values.
+      p_init: initial p, greater than 0; an array with one for each kernel, or an initializer.
       q_mode: like `p_mode`, for q.
-      q_init: initial q, greater than 0, or an initializer that returns such values. A fixed q may
-        be 0.
+      q_init: like `p_init`, for q. A fixed q may be 0.
       kernel_q: added to the norm of the kernel; None means q.
       center: whether the means of patch and kernel are subtracted: Pearson's correlation instead of
         the cosine. The output then does not change with the brightness of the image.
@@ -103,15 +101,15 @@ class SharpenedCosineSimilarity(nnx.Module):
     Raises:
       ArgumentError: a ValueError that names the argument, its value and the remedy.
     """
-    self.kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+    self.kernel_size = parameters.kernel_sizes(kernel_size)
     shape = parameters.kernel_shape(
       self.kernel_size, in_features, out_features, feature_group_count, share_kernels, center
     )
-    parameters.check_initial('p', p_init, p_mode)
-    parameters.check_initial('q', q_init, q_mode)
+    self.p_init = parameters.check_initial('p', p_init, p_mode, shape[-1])
+    self.q_init = parameters.check_initial('q', q_init, q_mode, shape[-1])
     check_known('output', output, parameters.OUTPUTS)
     self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
-    for name, init, mode in (('raw_p', p_init, p_mode), ('raw_q', q_init, q_mode)):
+    for name, init, mode in (('raw_p', self.p_init, p_mode), ('raw_q', self.q_init, q_mode)):
       # A fixed p or q draws a key too, so the initial weights of later layers do not depend on it.
       key = rngs.params()
       if mode != 'fixed':
@@ -120,10 +118,15 @@ class SharpenedCosineSimilarity(nnx.Module):
         setattr(self, name, nnx.Param(value))
     if scale_init is not None:
       self.scale = nnx.Param(parameters.initial_scale(scale_init, param_dtype))
-    self.in_features, self.out_features = in_features, out_features
-    self.strides, self.padding, self.kernel_dilation = strides, padding, kernel_dilation
-    self.feature_group_count, self.share_kernels = feature_group_count, share_kernels
-    self.p_mode, self.p_init, self.q_mode, self.q_init = p_mode, p_init, q_mode, q_init
+    # Attributes are compared and hashed, so they are plain numbers and tuples.
+    self.in_features, self.out_features = int(in_features), int(out_features)
+    self.strides, self.kernel_dilation = (
+      parameters.plain(strides),
+      parameters.plain(kernel_dilation),
+    )
+    self.padding = parameters.plain(padding)
+    self.feature_group_count, self.share_kernels = int(feature_group_count), share_kernels
+    self.p_mode, self.q_mode = p_mode, q_mode
     self.kernel_q, self.center = kernel_q, center
     self.output, self.scale_init = output, scale_init
     self.dtype, self.param_dtype = dtype, param_dtype
@@ -131,16 +134,16 @@ class SharpenedCosineSimilarity(nnx.Module):
 
   @property
   def p(self) -> float | jax.Array:
-    """The exponent: a number if fixed, else `[]` or `[kernels]`."""
+    """The exponent: a number, `[]` or `[kernels]`."""
     if self.p_mode == 'fixed':
-      return cast(float, self.p_init)  # Not an initializer: see check_initial.
+      return parameters.fixed(self.p_init)
     return parameters.positive(self.raw_p[...])
 
   @property
   def q(self) -> float | jax.Array:
-    """The constant added to the norms: a number if fixed, else `[]` or `[kernels]`."""
+    """The constant added to the norms: a number, `[]` or `[kernels]`."""
     if self.q_mode == 'fixed':
-      return cast(float, self.q_init)  # Not an initializer: see check_initial.
+      return parameters.fixed(self.q_init)
     return parameters.positive(self.raw_q[...])
 
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -170,7 +173,8 @@ class AbsMaxPool(nnx.Module):
   """Keeps the value of largest magnitude in every window; `strides=None` is stride 1.
 
   Args:
-    window_shape: size of the window, one for each spatial dimension, or an integer for all.
+    window_shape: size of the window, one entry for each spatial dimension. For an input with four
+      dimensions an integer means a square window.
     strides: step of the window; None is 1, as in `flax.nnx.max_pool`.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
 
@@ -187,8 +191,9 @@ class AbsMaxPool(nnx.Module):
     strides: int | Sequence[int] | None = None,
     padding: Padding = 'VALID',
   ):
-    self.window_shape, self.strides, self.padding = window_shape, strides, padding
+    self.window_shape, self.strides = parameters.plain(window_shape), parameters.plain(strides)
+    self.padding = parameters.plain(padding)
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns `[batch, *spatial', features]` for `x: [batch, *spatial, features]`."""
+    """Returns `[*batch, *spatial', features]` for `x: [*batch, *spatial, features]`."""
     return abs_max_pool(x, self.window_shape, self.strides, self.padding)

@@ -11,22 +11,32 @@ On a small network no map learns better than another: all reach 96.8 to 97.0 % o
 (`experiments/parametrisation/`). Softplus is the one without a failure mode.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
+from flax import nnx
+from jax.typing import ArrayLike, DTypeLike
 
 from scs_jax.errors import ArgumentError, check_known
 from scs_jax.ops import b_cos, sharpened_cosine_similarity
-from scs_jax.ops.arguments import as_floating, check_center, common_dtype, per_dimension
+from scs_jax.ops.arguments import (
+  as_floating,
+  check_center,
+  common_dtype,
+  is_integer,
+  per_dimension,
+)
 
 OUTPUTS = ('bounded', 'unit', 'b_cos')
 MODES = ('per_kernel', 'shared', 'fixed')
-Initializer = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
+Initializer = Callable[[jax.Array, tuple[int, ...], DTypeLike], Any]  # boxed, if partitioned
+Init = ArrayLike | Sequence[float] | Initializer  # of p or q, as a user gives it
+Initial = float | tuple[float, ...] | Initializer  # the same, checked
 
 
 def positive(raw: jax.Array) -> jax.Array:
@@ -42,34 +52,46 @@ def raw(value: jax.Array) -> jax.Array:
   return value + jnp.log(-jnp.expm1(-value))
 
 
-def check_initial(name: str, init: float | Initializer, mode: str) -> None:
+def check_initial(name: str, init: Init, mode: str, kernels: int) -> Initial:
   """Checks the initial value of p or q and its mode.
 
   Args:
     name: 'p' or 'q'.
-    init: the initial value, or its initializer.
+    init: the initial value, an array with one for each kernel, or an initializer.
     mode: one of `MODES`.
+    kernels: number of kernels.
+
+  Returns:
+    `init`, with an array as a tuple, which an attribute of a module can be.
 
   Raises:
-    ArgumentError: for an unknown mode, for a value that is not positive (a fixed q may be 0), or
-      for an initializer where a number is needed.
+    ArgumentError: for an unknown mode, for a value that is not positive (a fixed q may be 0), for
+      an array of the wrong size, or for an initializer where a number is needed.
   """
   check_known(f'{name}_mode', mode, MODES)
   if callable(init):
     if mode == 'fixed':
       raise ArgumentError(f"{name}_init must be a number when {name}_mode is 'fixed', got {init!r}")
-    return
+    return init
   try:
-    value = float(init)
+    values = np.asarray(init, np.float64)
   except (TypeError, ValueError):
-    value = math.nan
-  zero_is_fine = name == 'q' and mode == 'fixed' and value == 0
-  if not (0 < value < math.inf or zero_is_fine):
+    values = np.asarray(math.nan)
+  zero_is_fine = name == 'q' and mode == 'fixed'
+  if not np.all((values < math.inf) & ((values > 0) | (zero_is_fine & (values == 0)))):
     hint = ' (use a small one, e.g. 1e-3; only a fixed q may be 0)' if name == 'q' else ''
     raise ArgumentError(f'{name}_init must be a positive number, got {init!r}{hint}')
+  if not values.ndim:
+    return init if isinstance(init, int) else float(values)
+  if values.shape != (kernels,) or mode == 'shared':
+    raise ArgumentError(
+      f'{name}_init of shape {values.shape} does not fit {name}_mode={mode!r} with {kernels} '
+      f"kernels: give one number, or one for each kernel with {name}_mode 'per_kernel' or 'fixed'"
+    )
+  return tuple(values.tolist())
 
 
-def raw_initializer(init: float | Initializer) -> Initializer:
+def raw_initializer(init: Initial) -> Initializer:
   """Returns the initializer of the unconstrained parameter, given that of p or q.
 
   The parameter is float32, or float64 if `param_dtype` is float64. In bfloat16, 1 + 1e-3 is 1, so
@@ -78,10 +100,19 @@ def raw_initializer(init: float | Initializer) -> Initializer:
 
   def initialise(key, shape, dtype):
     dtype = at_least_float32(dtype)
-    value = init(key, shape, dtype) if callable(init) else jnp.full(shape, init, dtype)
-    return raw(value)
+    if not callable(init):
+      return raw(jnp.broadcast_to(jnp.asarray(init, dtype), shape))
+    value = init(key, shape, dtype)
+    if isinstance(value, nnx.VariableMetadata):  # as nnx.with_partitioning returns it
+      return dataclasses.replace(value, raw_value=raw(value.raw_value))
+    return jax.tree.map(raw, value)  # linen.with_partitioning boxes the array
 
   return initialise
+
+
+def fixed(init: Initial) -> float | jax.Array:
+  """Returns a fixed p or q as the ops take it. It is no initializer: see `check_initial`."""
+  return jnp.asarray(init) if isinstance(init, tuple) else cast(float, init)
 
 
 def initial_scale(value: float, dtype: DTypeLike) -> jax.Array:
@@ -99,6 +130,25 @@ def raw_shape(mode: str, kernels: int) -> tuple[int, ...]:
   return (kernels,) if mode == 'per_kernel' else ()
 
 
+def kernel_sizes(kernel_size: int | Sequence[int]) -> tuple[int, ...]:
+  """Returns one size for each spatial dimension; an integer means one dimension.
+
+  Raises:
+    ArgumentError: they are not integers of at least 1.
+  """
+  sizes = tuple(kernel_size) if np.iterable(kernel_size) else (kernel_size,)
+  return per_dimension('kernel_size', sizes, len(sizes))
+
+
+def plain(value: Any) -> Any:
+  """Returns integers of NumPy as those of Python, and sequences of them as tuples."""
+  if is_integer(value):
+    return int(value)
+  if isinstance(value, Sequence) and not isinstance(value, str):
+    return tuple(map(plain, value))
+  return value
+
+
 def kernel_shape(
   kernel_size: tuple[int, ...],
   in_features: int,
@@ -113,15 +163,15 @@ def kernel_shape(
     ArgumentError: if the groups do not divide the features, if a size is not positive, or if a
       centred patch would have only one value.
   """
-  kernel_size = per_dimension('kernel_size', kernel_size, len(kernel_size))
   for name, features in (('in_features', in_features), ('out_features', out_features)):
-    if not isinstance(features, int | np.integer):
+    if not is_integer(features):
       raise ArgumentError(f'{name} must be a whole number, got {features!r}')
     if features < 1:
       raise ArgumentError(f'{name} must be at least 1, got {features}')
-    if groups < 1 or features % groups:
-      raise ArgumentError(f'feature_group_count {groups} does not divide {name} {features}')
-  shape = (*kernel_size, in_features // groups, out_features // (groups if share_kernels else 1))
+    if not is_integer(groups) or groups < 1 or features % groups:
+      raise ArgumentError(f'feature_group_count {groups!r} does not divide {name} {features}')
+  kernels = out_features // (groups if share_kernels else 1)
+  shape = (*kernel_size, int(in_features // groups), int(kernels))
   if center:
     check_center(shape)
   return shape

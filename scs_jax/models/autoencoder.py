@@ -62,7 +62,7 @@ class Autoencoder(nnx.Module):
       num_classes: unused; every model takes it.
       widths: features of the levels of the encoder, each of which halves the image.
       code: features of the code.
-      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
+      options: of the layers, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
@@ -83,6 +83,7 @@ class Autoencoder(nnx.Module):
     self.code = make.layer(widths[-1], code, 3)
     up = (code, *reversed(widths))
     self.decoder = nnx.List([Upsampling(make, a, b, 3) for a, b in itertools.pairwise(up)])
+    make.finish()
     self.pixels = nnx.Conv(widths[0], input_shape[-1], (3,) * make.rank, **make.types, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:

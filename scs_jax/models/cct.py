@@ -99,7 +99,7 @@ class CompactTransformer(nnx.Module):
       heads: of the attention; each gets an equal share of the features.
       tokeniser: features of the 3 x 3 layers before the one that makes tokens; each has a pool.
       attend: False switches attention off: every token sees itself only.
-      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
+      options: of the layers, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
@@ -116,9 +116,10 @@ class CompactTransformer(nnx.Module):
     tokens = math.prod(-(-size // 2 ** len(self.tokeniser)) for size in input_shape[:-1])
     position = 0.2 * jax.random.normal(rngs.params(), (tokens, width), options.param_dtype)
     self.position = nnx.Param(position)
-    of_tokens = Layers(options, 1, rngs)
+    of_tokens = make.of_rank(1)
     self.levels = nnx.List([Level(of_tokens, width, heads, width, attend) for _ in range(depth)])
     self.norm = make.norm(width)
+    make.finish()
     self.weight = make.head(width, 1)
     self.head = make.head(width, num_classes)
 

@@ -40,7 +40,7 @@ class ConvMixer(nnx.Module):
       depth: pairs of a depthwise and a pointwise layer.
       window: of the depthwise layers.
       patch: window and strides of the first layer.
-      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
+      options: of the layers, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
@@ -60,6 +60,7 @@ class ConvMixer(nnx.Module):
     self.pointwise = nnx.List(
       [make.layer(width, width, 1, activation=nnx.gelu) for _ in range(depth)]
     )
+    make.finish()
     self.head = make.head(width, num_classes)
 
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -48,7 +48,7 @@ class DenseNet(nnx.Module):
       num_classes: outputs of the head.
       layers: dense layers in each block.
       growth: features that a dense layer adds; the stem has twice as many.
-      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
+      options: of the layers, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
     """
     make = Layers(options, len(input_shape) - 1, rngs)
@@ -63,6 +63,7 @@ class DenseNet(nnx.Module):
       self.blocks.append(nnx.List(made))
       features += count * growth
     self.pool = make.pool(2)
+    make.finish()
     self.head = make.head(features, num_classes)
 
   def __call__(self, x: jax.Array) -> jax.Array:

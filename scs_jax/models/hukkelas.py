@@ -56,7 +56,7 @@ class HukkelasNet(nnx.Module):
       width: features of the first layer; every level doubles them.
       levels: number of levels; each halves the image.
       residual: whether levels have a shortcut.
-      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
+      options: of the layers, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
     """
     make = Layers(options, len(input_shape) - 1, rngs)
@@ -65,6 +65,7 @@ class HukkelasNet(nnx.Module):
     values, features = 1, width * 2**levels
     for size in input_shape[:-1]:
       values *= -(-size // 2**levels)
+    make.finish()
     self.head = make.head(values * features, num_classes)
 
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -3,25 +3,35 @@
 An architecture that builds its layers with `Layers` has a convolutional twin for free.
 """
 
+import copy
 import dataclasses
-from collections.abc import Callable
+import itertools
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scs_jax.errors import check_known
+from scs_jax.errors import ArgumentError, check_known
 from scs_jax.layers import nnx as layers
 from scs_jax.ops.arguments import Padding
 
 VARIANTS = ('scs', 'conv')
+BY_LAYER = ('p_mode', 'p_init', 'q_mode', 'q_init', 'center')  # the options that may be tuples
 
 Activation = Callable[[jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerOptions:
-  """The settings that all layers of a network share.
+  """The settings of the layers of a network.
+
+  `p_mode`, `p_init`, `q_mode`, `q_init` and `center` may differ by layer. A tuple has one value for
+  each layer in the order in which the network makes them, which begins with the one that sees the
+  image. Its last value counts for all layers after it: `center=(True, False)` centres the first
+  layer alone.
 
   Attributes:
     variant: 'scs', or 'conv' for the twin: convolution + BatchNorm + activation.
@@ -30,7 +40,7 @@ class LayerOptions:
     p_mode: how p is learned: 'per_kernel', 'shared' or 'fixed'.
     p_init: initial exponent, greater than 0.
     q_mode: how q is learned, like `p_mode`.
-    q_init: initial q, greater than 0; 0 is allowed if q is fixed.
+    q_init: initial q. 0 means that q is fixed at 0, whatever `q_mode` is: a learned q is positive.
     kernel_q: q of the kernel's norm; None means q.
     center: whether the means of patch and kernel are subtracted.
     scale_init: initial value of a learned output scale; None means no scale.
@@ -40,18 +50,33 @@ class LayerOptions:
 
   variant: str = 'scs'
   output: str = 'bounded'
-  p_mode: str = 'per_kernel'
-  p_init: float = 2.0
-  q_mode: str = 'shared'
-  q_init: float = 1e-3
+  p_mode: str | Sequence[str] = 'per_kernel'
+  p_init: float | Sequence[float] = 2.0
+  q_mode: str | Sequence[str] = 'shared'
+  q_init: float | Sequence[float] = 1e-3
   kernel_q: float | None = None
-  center: bool = False
+  center: bool | Sequence[bool] = False
   scale_init: float | None = None
   dtype: jax.typing.DTypeLike | None = None
   param_dtype: jax.typing.DTypeLike = jnp.float32
 
   def __post_init__(self) -> None:
     check_known('variant', self.variant, VARIANTS)
+    for name in BY_LAYER:
+      if _is_tuple(value := getattr(self, name)) and not value:
+        raise ArgumentError(f'{name} must be a value, or a tuple of at least one; got {value!r}')
+
+  def of_layer(self, number: int) -> dict[str, Any]:
+    """Returns the settings by layer, as layer `number` has them."""
+    values = {name: getattr(self, name) for name in BY_LAYER}
+    return {
+      name: value[min(number, len(value) - 1)] if _is_tuple(value) else value
+      for name, value in values.items()
+    }
+
+
+def _is_tuple(value: object) -> TypeGuard[Sequence[Any]]:
+  return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 PLAIN = LayerOptions()
@@ -103,6 +128,25 @@ class Layers:
 
   def __init__(self, options: LayerOptions, rank: int, rngs: nnx.Rngs):
     self.options, self.rank, self.rngs = options, rank, rngs
+    self._numbers = itertools.count()
+
+  def of_rank(self, rank: int) -> 'Layers':
+    """Returns the same for another number of spatial dimensions; layers are counted together."""
+    other = copy.copy(self)
+    other.rank = rank
+    return other
+
+  def finish(self) -> None:
+    """Checks that no option has a value for a layer that there is not; call it last.
+
+    Raises:
+      ArgumentError: names the option and the number of layers.
+    """
+    made = next(self._numbers)
+    for name in BY_LAYER:
+      value = getattr(self.options, name)
+      if _is_tuple(value) and len(value) > made:
+        raise ArgumentError(f'{name} {value!r} has {len(value)} values, for {made} layers')
 
   @property
   def types(self) -> dict:
@@ -135,27 +179,27 @@ class Layers:
     """
     shape = {'strides': strides, 'padding': padding, 'feature_group_count': groups}
     place = (in_features, features, (window,) * self.rank)
-    o = self.options
-    if o.variant == 'conv':
+    options, number = self.options, next(self._numbers)
+    if options.variant == 'conv':
       return ConvBlock(*place, **shape, **self.types, activation=activation, rngs=self.rngs)
-    shared = {
-      'output': o.output,
-      'p_mode': o.p_mode,
-      'p_init': o.p_init,
-      'q_mode': o.q_mode,
-      'q_init': o.q_init,
-      'kernel_q': o.kernel_q,
-      'center': o.center,
-      'scale_init': o.scale_init,
+    settings = {
+      'output': options.output,
+      'kernel_q': options.kernel_q,
+      'scale_init': options.scale_init,
+      **options.of_layer(number),
+      **own,
     }
+    if isinstance(q := settings['q_init'], numbers.Real) and q == 0:
+      settings['q_mode'] = 'fixed'
     return layers.SharpenedCosineSimilarity(
-      *place, **shape, **self.types, **{**shared, **own}, rngs=self.rngs
+      *place, **shape, **self.types, **settings, rngs=self.rngs
     )
 
   def dense(self, in_features: int, features: int) -> nnx.Module:
     """Returns a layer that sees one position: SCS with a window of 1, or the twin's Linear."""
     if self.options.variant == 'scs':
       return self.layer(in_features, features, 1)
+    next(self._numbers)
     layer = nnx.Linear(in_features, features, **self.types, rngs=self.rngs)
     self.rngs.params()  # the third key of a layer, beside those of kernel and bias
     return layer

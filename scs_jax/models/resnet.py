@@ -97,7 +97,7 @@ class ResNet(nnx.Module):
         size (a max pool in the twin).
       head: 'mean' averages the last map, as in the paper. 'flat' pools it by 2 instead, and the
         classes see every position: a mean cancels features that have both signs.
-      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
+      options: of the layers, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
@@ -123,6 +123,7 @@ class ResNet(nnx.Module):
     if head == 'flat':
       halvings = len(widths) + 2 * large_stem  # stem and pool, stages but the first, this one
       features *= math.prod(-(-size // 2**halvings) for size in input_shape[:-1])
+    make.finish()
     self.head = make.head(features, num_classes)
 
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -67,7 +67,7 @@ class ScsNet(nnx.Module):
       input_shape: `(*spatial, channels)` of one image.
       num_classes: outputs of the head.
       stack: the layers, see above.
-      options: what all layers share, see `scs_jax.models.parts.LayerOptions`.
+      options: of the layers, see `scs_jax.models.parts.LayerOptions`.
       rngs: streams of random keys; 'params' is used.
 
     Raises:
@@ -90,6 +90,7 @@ class ScsNet(nnx.Module):
         raise ArgumentError(f'layer {i} of the stack, {dict(description)}: {error}') from error
       names.append(f'{kind}_{i}')
       setattr(self, names[-1], layer)
+    make.finish()
     self.names = tuple(names)
 
   def __call__(self, x: jax.Array) -> jax.Array:

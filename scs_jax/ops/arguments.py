@@ -95,8 +95,8 @@ def resolve_window(
 
 def per_dimension(name: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
   """Returns `value` as `rank` positive integers; a single integer counts for all dimensions."""
-  values = (value,) * rank if _is_integer(value) else value
-  if not _is_sequence(values) or not all(_is_integer(v) for v in values):
+  values = (value,) * rank if is_integer(value) else value
+  if not _is_sequence(values) or not all(is_integer(v) for v in values):
     raise ArgumentError(f'{name} must be an integer or a sequence of integers, got {value!r}')
   if len(values) != rank:
     raise ArgumentError(
@@ -116,11 +116,11 @@ def _padding_pairs(
     if padding not in ('SAME', 'VALID'):
       raise ArgumentError(f'padding must be {expected}; got {padding!r}')
     return tuple(lax.padtype_to_pads(spatial, reach, strides, padding))
-  entries = (padding,) * len(spatial) if _is_integer(padding) else padding
+  entries = (padding,) * len(spatial) if is_integer(padding) else padding
   if not _is_sequence(entries) or len(entries) != len(spatial):
     raise ArgumentError(f'padding must be {expected} (here {len(spatial)}); got {padding!r}')
-  pairs = tuple((e, e) if _is_integer(e) else e for e in entries)
-  if not all(_is_sequence(e) and len(e) == 2 and all(map(_is_integer, e)) for e in pairs):
+  pairs = tuple((e, e) if is_integer(e) else e for e in entries)
+  if not all(_is_sequence(e) and len(e) == 2 and all(map(is_integer, e)) for e in pairs):
     raise ArgumentError(f'padding must be {expected}; got {padding!r}')
   if any(n < 0 for pair in pairs for n in pair):
     raise ArgumentError(f'padding must not be negative, got {padding!r}: crop the input instead')
@@ -148,13 +148,36 @@ def check_images(x: jax.Array) -> tuple[int, ...]:
   return x.shape[1:-1]
 
 
+def pooled_rank(x: jax.Array, window_shape: int | Sequence[int]) -> int:
+  """Returns the number of spatial dimensions that a window pools; `x` may have none before them."""
+  if is_integer(window_shape):
+    if x.ndim == 4:
+      return 2
+    raise ArgumentError(
+      f'window_shape must have one entry for each spatial dimension, such as (2, 2), because x of '
+      f'shape {x.shape} does not say how many it has; got {window_shape!r}'
+    )
+  rank = len(window_shape) if _is_sequence(window_shape) else 0
+  if not 1 <= rank <= 3:
+    raise ArgumentError(
+      'window_shape must be an integer or a sequence of integers, one for each of one to three '
+      f'spatial dimensions; got {window_shape!r}'
+    )
+  if x.ndim <= rank:
+    raise ArgumentError(
+      f'x must be [*batch, *spatial, features] with {rank} spatial dimensions for window_shape '
+      f'{window_shape!r}, got shape {x.shape}'
+    )
+  return rank
+
+
 def _check_kernel(x: jax.Array, kernel: jax.Array, groups: int) -> None:
   if kernel.ndim != x.ndim:
     raise ArgumentError(
       f'kernel must be [*window, in // feature_group_count, out] with {x.ndim - 2} window '
       f'dimensions to match x of shape {x.shape}, got shape {kernel.shape}'
     )
-  if not _is_integer(groups) or groups < 1:
+  if not is_integer(groups) or groups < 1:
     raise ArgumentError(f'feature_group_count must be a positive integer, got {groups!r}')
   features, out = x.shape[-1], kernel.shape[-1]
   if not out:
@@ -214,7 +237,8 @@ def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
   return common_dtype(*(a.dtype for a in arrays), jnp.float32)
 
 
-def _is_integer(value: object) -> TypeGuard[int]:
+def is_integer(value: object) -> TypeGuard[int]:
+  """Returns whether `value` is an integer of Python or NumPy; a boolean is none."""
   return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 

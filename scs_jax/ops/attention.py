@@ -5,7 +5,9 @@ import jax.numpy as jnp
 
 from scs_jax.errors import ArgumentError
 from scs_jax.ops import arguments
-from scs_jax.ops.derivatives import quotient, safe_sqrt
+from scs_jax.ops.arguments import common_dtype
+from scs_jax.ops.derivatives import limit_slope, quotient, safe_sqrt
+from scs_jax.ops.scaling import power_of_two
 from scs_jax.ops.sharpening import sharpen
 
 
@@ -66,13 +68,19 @@ def sharpened_cosine_attention(
   p = arguments.as_scalar_or_features('p', p, heads, dtype, positive=True)
   q = arguments.as_scalar_or_features('q', q, heads, dtype, positive=False)
 
-  def lengths(x):
-    norm = safe_sqrt(jnp.square(x.astype(dtype)).sum(-1))
-    return norm + jnp.broadcast_to(q, norm.shape)
+  def with_lengths(x):
+    """Returns tokens and their lengths in units of powers of two, so that products are in range."""
+    wide = x.astype(dtype)
+    unit = power_of_two(wide, (x.ndim - 1,))
+    wide = wide * (1 / unit)
+    length = safe_sqrt(jnp.square(wide).sum(-1))
+    return wide.astype(x.dtype), length + jnp.broadcast_to(q, length.shape) / unit[..., 0]
 
+  (query, query_length), (key, key_length) = with_lengths(query), with_lengths(key)
   dot = jnp.einsum('...ihd,...jhd->...ijh', query, key, preferred_element_type=dtype)
-  length = jnp.einsum('...ih,...jh->...ijh', lengths(query), lengths(key))
-  a = sharpen(quotient(dot, length), p)
+  length = jnp.einsum('...ih,...jh->...ijh', query_length, key_length)
+  compare = lambda dot, length, p: sharpen(quotient(dot, length), p)
+  a = limit_slope(compare, common_dtype(query.dtype, key.dtype))(dot, length, p)
   total = jnp.abs(a).sum(-2, keepdims=True)
   weights = quotient(a, jnp.broadcast_to(total, a.shape)).astype(value.dtype)
   return jnp.einsum('...ijh,...jhf->...ihf', weights, value)

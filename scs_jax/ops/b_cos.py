@@ -81,8 +81,9 @@ def b_cos(
     x, kernel, strides, padding, kernel_dilation, feature_group_count
   )
   dtype = arguments.accumulation_dtype(x, kernel)
-  norms = windows.patch_norms
   if center:
-    x, norms = centering.shifted(x, feature_group_count, dtype), centering.patch_deviations
-  norm = norms(x, window, feature_group_count, dtype)
+    _, norm, unit = centering.centered_patches(x, window, feature_group_count, dtype)
+    norm = norm * unit
+  else:
+    norm = windows.patch_norms(x, window, feature_group_count, dtype)
   return (y.astype(dtype) * windows.to_kernels(norm, kernel.shape[-1])).astype(y.dtype)

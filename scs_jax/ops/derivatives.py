@@ -1,12 +1,13 @@
 """Functions whose derivative is written by hand.
 
-There are three reasons to write one:
+There are four reasons to write one:
 
 - `safe_sqrt` and `quotient` have finite derivatives at 0, and `bounded` passes the gradient where
   it clips.
 - `linear` and `bilinear` give a fast transpose. The one that JAX derives can be slow: a sum of
   slices becomes a sum of padded arrays. They take one expression for the value and others, equal in
   exact arithmetic, for the derivatives.
+- `limit_slope` keeps derivatives in the range of float16.
 - `differentiated_at` saves memory: arguments are recovered from the output instead of stored.
 
 All derivatives are written in plain JAX, so forward mode, second derivatives, vmap and sharding
@@ -92,6 +93,31 @@ def differentiated_at(
     return y, jax.jvp(of_live, at, direction)[1]
 
   wrapped.defjvp(rule, symbolic_zeros=True)
+  return wrapped
+
+
+def limit_slope(function: Callable[..., jax.Array], dtype: jnp.dtype) -> Callable[..., jax.Array]:
+  """Returns `function`; for float16 its derivative by the first argument is at most 1024.
+
+  The slope of a similarity is large where patch or similarity are 0: 1 / q, or 1e6 if p is near 0.
+  Beyond 65504 it is infinite in float16, and infinity times 0 is not a number.
+
+  Args:
+    function: elementwise in its first argument, which has the shape of the result.
+    dtype: of the arrays that gradients are passed on in.
+  """
+  if dtype != jnp.float16:
+    return function
+  wrapped = jax.custom_jvp(function)
+
+  def rule(primals, tangents):
+    (first, *others), (along_first, *along_others) = primals, tangents
+    y, slope = jax.jvp(lambda first: function(first, *others), (first,), (jnp.ones_like(first),))
+    change = jax.jvp(lambda *others: function(first, *others), others, along_others)[1]
+    slope = jnp.clip(slope.astype(first.dtype), -1024, 1024)
+    return y, (slope * along_first + change.astype(first.dtype)).astype(y.dtype)
+
+  wrapped.defjvp(rule)
   return wrapped
 
 

@@ -1,5 +1,6 @@
 """Absolute max pooling: keeps the value of largest magnitude, with its sign."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -21,13 +22,15 @@ def abs_max_pool(
   Padding never wins, and a window that sees only padding gives 0. A window with a NaN gives NaN.
 
   Args:
-    x: `[batch, *spatial, features]`, floating; one to three spatial dimensions.
-    window_shape: size of the window, one for each spatial dimension, or an integer for all.
-    strides: step of the window, like `window_shape`; None is 1, as in `flax.nnx.max_pool`.
+    x: `[*batch, *spatial, features]`, floating, with any number of batch dimensions, or none.
+    window_shape: size of the window: one to three entries, one for each spatial dimension. For `x`
+      with four dimensions an integer means a square window, with one batch dimension.
+    strides: step of the window, like `window_shape`; an integer counts for all dimensions. None is
+      1, as in `flax.nnx.max_pool`.
     padding: 'SAME', 'VALID', an integer, or a (low, high) pair for each spatial dimension.
 
   Returns:
-    `[batch, *spatial', features]`, dtype of `x`.
+    `[*batch, *spatial', features]`, dtype of `x`.
 
   Raises:
     ArgumentError: a ValueError that names the argument, its value and the remedy.
@@ -43,8 +46,11 @@ def abs_max_pool(
     Array([-3.,  2.], dtype=float32)
   """
   x = arguments.as_floating('x', x)
+  rank = arguments.pooled_rank(x, window_shape)
+  batch, image = x.shape[: x.ndim - rank - 1], x.shape[x.ndim - rank - 1 :]
+  x = x if len(batch) == 1 else x.reshape(math.prod(batch), *image)
   window = arguments.resolve_window(
-    arguments.check_images(x),
+    image[:-1],
     window_shape,
     1 if strides is None else strides,
     padding,
@@ -61,4 +67,4 @@ def abs_max_pool(
     for value, magnitude in zip(values[1:], magnitudes[1:], strict=True):
       wins = (magnitude > largest) | ((magnitude == largest) & (value > best)) | jnp.isnan(value)
       best, largest = jnp.where(wins, value, best), jnp.where(wins, magnitude, largest)
-  return best
+  return best if len(batch) == 1 else best.reshape(*batch, *best.shape[1:])

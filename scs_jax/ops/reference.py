@@ -13,9 +13,10 @@ from jax import lax
 
 from scs_jax.ops import arguments
 from scs_jax.ops.arguments import Window
-from scs_jax.ops.centering import shifted
+from scs_jax.ops.centering import deviations
 from scs_jax.ops.convolution import LAYOUTS
 from scs_jax.ops.derivatives import safe_sqrt
+from scs_jax.ops.scaling import power_of_two
 from scs_jax.ops.sharpening import sharpen
 
 
@@ -49,8 +50,9 @@ def similarity(
   """
   out = kernel.shape[-1]
   x = x.astype(dtype)
-  if center:
-    x = shifted(x, groups, dtype)
+  if center:  # Padding then stands for the mean of the image.
+    grouped = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+    x = deviations(grouped, (*range(1, x.ndim - 1), x.ndim)).reshape(x.shape)
   s = patches(x, window)  # [batch, *output, in, taps]
   features = kernel.size // out  # in // groups * taps
   s = s.reshape(*s.shape[:-2], groups, 1, features)  # [batch, *output, groups, 1, features]
@@ -60,10 +62,10 @@ def similarity(
   k = lax.expand_dims(k, range(s.ndim - 3))
 
   if center:
-    s, k = (v - v.mean(-1, keepdims=True) for v in (s, k))
-  dot = (s * k).sum(-1)
+    s, k = (deviations(v, (v.ndim - 1,)) for v in (s, k))
   q, kernel_q = (jnp.broadcast_to(v, (out,)).reshape(k.shape[:-1]) for v in (q, kernel_q))
-  s_length, k_length = _norm(s) + q, _norm(k) + kernel_q
+  (s, s_length), (k, k_length) = _length(s, q), _length(k, kernel_q)
+  dot = (s * k).sum(-1)
   defined = (s_length > 0) & (k_length > 0)
   s_scale, k_scale = (1 / jnp.where(defined, length, 1) for length in (s_length, k_length))
   c = jnp.where(defined, dot * s_scale * k_scale, 0)
@@ -101,5 +103,8 @@ def patches(x: jax.Array, window: Window) -> jax.Array:
   return flat.reshape(*flat.shape[:-1], x.shape[-1], math.prod(window.shape))
 
 
-def _norm(x: jax.Array) -> jax.Array:
-  return safe_sqrt(jnp.square(x).sum(-1))
+def _length(x: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns vectors and their lengths plus `q`, both in units of powers of two, so squares fit."""
+  unit = power_of_two(x, (x.ndim - 1,))
+  x = x / unit
+  return x, safe_sqrt(jnp.square(x).sum(-1)) + q / unit[..., 0]

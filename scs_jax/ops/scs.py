@@ -10,7 +10,14 @@ from jax import lax
 from scs_jax.errors import check_known
 from scs_jax.ops import arguments, centering, reference, windows
 from scs_jax.ops.correlation import correlate
-from scs_jax.ops.derivatives import bounded, differentiated_at, quotient, safe_sqrt
+from scs_jax.ops.derivatives import (
+  bounded,
+  differentiated_at,
+  limit_slope,
+  quotient,
+  safe_sqrt,
+)
+from scs_jax.ops.scaling import power_of_two
 from scs_jax.ops.sharpening import sharpen, unsharpen
 
 METHODS = ('auto', 'convolution', 'shifts', 'patches')
@@ -51,8 +58,8 @@ def sharpened_cosine_similarity(
 
   Norms, ratio and power are computed in float32, or in float64 if an input is float64. The result
   is cast to the dtype of `x`. If `x` and `kernel` are narrower than float32, derivatives are
-  evaluated at the rounded output. Norms should lie between 1e-18 and 1e18, because their squares
-  must fit in float32.
+  evaluated at the rounded output. Values are right for norms between 1e-33 and 1e37, derivatives
+  between 1e-30 and 1e30. Values of an image that are less than 1e-18 of its largest count as 0.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
@@ -154,14 +161,18 @@ def _similarity(
 
   # Input and kernel are multiplied in their common dtype. The norms are those of these values.
   common = arguments.common_dtype(x.dtype, kernel.dtype)
-  s, k = x.astype(common), kernel.astype(common)
-  patch_norms = windows.patch_norms
+  s, k = x.astype(common), kernel.astype(common).astype(dtype)
+  q, q_k = (lax.expand_dims(v, range(k.ndim - v.ndim)) for v in (q, q_k))
+  axes = range(k.ndim - 1)
   if center:
-    s, k = centering.shifted(s, groups, dtype), centering.centered_kernel(k, dtype)
-    patch_norms = centering.patch_deviations
-  s_norm = patch_norms(s, window, groups, dtype)
-  k_length = safe_sqrt(jnp.square(k.astype(dtype)).sum(range(k.ndim - 1))) + q_k
-  k_length = lax.expand_dims(k_length, range(k.ndim - 1))
+    s, s_norm, unit = centering.centered_patches(s, window, groups, dtype)
+    q = q / windows.to_kernels(unit, k.shape[-1])
+    k = centering.deviations(k, axes)
+  else:
+    s_norm = windows.patch_norms(s, window, groups, dtype)
+  k_unit = power_of_two(k, axes)
+  k = (k * (1 / k_unit)).astype(common)
+  k_length = safe_sqrt(jnp.square(k.astype(dtype)).sum(axes, keepdims=True)) + q_k / k_unit
   # Kernels are divided by their length before they slide, unless their dtype would round them.
   exact = common == dtype
   if exact:
@@ -173,10 +184,11 @@ def _similarity(
     return sharpen(c, p).astype(x.dtype)
 
   if fixed_p is not None:
-    return finish(dot, s_norm, k_length, q, fixed_p)
-  if not exact:
+    finish = functools.partial(finish, p=fixed_p)
+  elif not exact:
     finish = differentiated_at(finish, _recovered_from_output)
-  return finish(dot, s_norm, k_length, q, power)
+  values = (dot, s_norm, k_length, q) if fixed_p else (dot, s_norm, k_length, q, power)
+  return limit_slope(finish, common)(*values)
 
 
 def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
@@ -185,7 +197,7 @@ def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
   Args:
     dot: `[..., out]`, dot products of patches with kernels of unit length.
     s_norm: `[..., groups]`, the norm of the patch in each group.
-    q: scalar or `[out]`.
+    q: `[..., 1]` or `[..., out]`.
 
   Returns:
     `[..., out]`. Values that rounding takes out of [-1, 1] are clipped; gradients pass unchanged.
@@ -198,9 +210,7 @@ def cosine(dot: jax.Array, s_norm: jax.Array, q: jax.Array) -> jax.Array:
 
 def _patch_length(s_norm: jax.Array, q: jax.Array, out: int) -> jax.Array:
   """Returns `s_norm + q`: `[..., 1]` if it is the same for every kernel, else `[..., out]`."""
-  return windows.to_kernels(s_norm, out) + (
-    lax.expand_dims(q, range(s_norm.ndim - 1)) if q.ndim else q
-  )
+  return windows.to_kernels(s_norm, out) + q
 
 
 def _recovered_from_output(

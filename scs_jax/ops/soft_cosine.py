@@ -10,7 +10,8 @@ from jax import lax
 from scs_jax.errors import ArgumentError
 from scs_jax.ops import arguments
 from scs_jax.ops.correlation import correlate
-from scs_jax.ops.derivatives import quotient, safe_sqrt
+from scs_jax.ops.derivatives import limit_slope, quotient
+from scs_jax.ops.scaling import norm
 from scs_jax.ops.scs import cosine
 from scs_jax.ops.sharpening import sharpen
 
@@ -94,8 +95,10 @@ def soft_cosine_similarity(
   k = jnp.einsum(
     'fr,fo->ro', a, k.reshape(features, out), precision=precision, preferred_element_type=dtype
   )
-  s_norm, k_norm = (safe_sqrt(jnp.square(v).sum(axis)) for v, axis in ((s, -1), (k, 0)))
-  k = quotient(k, lax.expand_dims(k_norm + q_k, (0,)))
+  s_norm = norm(s, -1)
+  k = quotient(k, lax.expand_dims(norm(k, 0) + q_k, (0,)))
   dot = jnp.einsum('...gr,rgo->...go', s, k.reshape(rank, groups, -1), precision=precision)
-  c = cosine(dot.reshape(*dot.shape[:-2], out), s_norm, q)
-  return sharpen(c, p).astype(x.dtype)
+  dot = dot.reshape(*dot.shape[:-2], out)
+  q = lax.expand_dims(q, range(dot.ndim - q.ndim))
+  finish = lambda dot, s_norm, q, p: sharpen(cosine(dot, s_norm, q), p).astype(x.dtype)
+  return limit_slope(finish, common)(dot, s_norm, q, p)

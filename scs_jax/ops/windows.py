@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from scs_jax.ops.arguments import Window
-from scs_jax.ops.derivatives import linear, safe_sqrt
+from scs_jax.ops.derivatives import linear, quotient
+from scs_jax.ops.scaling import in_units_of, power_of_two, root, sum_of_squares
 
 
 def shifts(x: jax.Array, window: Window, fill: float = 0) -> list[jax.Array]:
@@ -81,16 +82,21 @@ def window_sum(x: jax.Array, window: Window) -> jax.Array:
   A box window is separable, so the sum runs over one dimension after the other. It uses additions
   only, so that a window of zeros sums to exactly 0. A running sum with subtractions would not.
   """
+
+  def add(x):
+    for dimension in range(len(window.shape)):
+      x = functools.reduce(operator.add, shifts(x, along(window, dimension, x.shape[1:-1])))
+    return x
+
+  return linear(add, functools.partial(padded_window_sum, window=window))(x)
+
+
+def padded_window_sum(x: jax.Array, window: Window) -> jax.Array:
+  """Equals `window_sum`. Its transpose is the faster one: it consists of slices."""
   for dimension in range(len(window.shape)):
-    x = sum_along(x, along(window, dimension, x.shape[1:-1]))
+    line = along(window, dimension, x.shape[1:-1])
+    x = overlap_add([x] * math.prod(line.shape), line)
   return x
-
-
-def sum_along(x: jax.Array, line: Window) -> jax.Array:
-  """Returns the sum over a window that `along` restricted to one dimension."""
-  add = lambda x: functools.reduce(operator.add, shifts(x, line))
-  overlap = lambda x: overlap_add([x] * math.prod(line.shape), line)
-  return linear(add, overlap)(x)
 
 
 def along(window: Window, dimension: int, spatial: tuple[int, ...]) -> Window:
@@ -133,11 +139,39 @@ def patch_norms(x: jax.Array, window: Window, groups: int, dtype: jnp.dtype) -> 
   """Returns the Euclidean norm of every patch in each group: `[batch, *output, groups]`.
 
   Squares are summed over the features of a group first. The window then slides over one number for
-  each group instead of `in // groups` numbers.
+  each group instead of `in // groups` numbers. These numbers are in units of a power of two for
+  each image and group, so that their sums are in the range of `dtype`. Values that are less than
+  1e-18 of the largest (in float64 1e-150) do not count.
   """
-  squares = jnp.square(x.astype(dtype))
+  spatial = range(1, x.ndim - 1)
+
+  @jax.custom_jvp
+  def norm_and_unit(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if groups == x.shape[-1]:
+      unit = power_of_two(x, spatial)
+      squares = jnp.square(x * (1 / unit))
+    else:
+      sums = sum_of_squares(x, functools.partial(sum_features, groups=groups))
+      unit = power_of_two(root(sums), spatial)
+      squares = in_units_of(unit, sums)
+    return jnp.sqrt(window_sum(squares, window)) * unit, unit
+
+  @norm_and_unit.defjvp
+  def rule(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    norm, unit = norm_and_unit(x)
+    inverse = 1 / unit
+    products = sum_features(x * to_kernels(inverse, x.shape[-1]) * dx, groups)
+    change = quotient(padded_window_sum(products, window), norm * inverse)
+    return (norm, unit), (change, jnp.zeros_like(unit))
+
+  return norm_and_unit(x.astype(dtype))[0]
+
+
+def sum_features(x: jax.Array, groups: int) -> jax.Array:
+  """Returns the sums over the features of each group: `[..., in]` to `[..., groups]`."""
   if groups == 1:  # Equals the reshape below; XLA:CPU loops slowly over its extra dimension.
-    squares = squares.sum(-1, keepdims=True)
-  elif groups < x.shape[-1]:
-    squares = squares.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).sum(-1)
-  return safe_sqrt(window_sum(squares, window))
+    return x.sum(-1, keepdims=True)
+  if groups == x.shape[-1]:
+    return x
+  return x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).sum(-1)

@@ -220,10 +220,11 @@ def anything() -> Kind:
 
 
 def either(*kinds: Kind) -> Kind:
-  """The first of some kinds that fits."""
+  """The first of some kinds that fits. A word in brackets is a tuple before it is a text."""
 
   def first(method: str, value: Any) -> Any:
-    for kind in kinds:
+    in_brackets = method == 'parse' and value[:1] in ('(', '[')
+    for kind in sorted(kinds, key=lambda kind: in_brackets and kind.type is not tuple):
       try:
         parsed = kind.parse(value) if method == 'parse' else value
         return kind.convert(parsed)
