@@ -32,9 +32,10 @@ _MODE = flags.DEFINE_enum(
   'mode',
   'train',
   ['train', 'eval', 'pictures', 'explain', 'explorer', 'summary', 'export'],
-  'Train; evaluate a checkpoint; draw its kernels; draw what each pixel of some images contributes '
-  'to its logits; write explorer.html, a page that shows the network at work; print a table of its '
-  'layers; or write it to --output. Only training needs --config.',
+  'Train; evaluate a checkpoint, and write predictions.npz into its workdir; draw its kernels; '
+  'draw what each pixel of some images contributes to its logits; write explorer.html, a page that '
+  'shows the network at work; print a table of its layers; or write it to --output. Only training '
+  'needs --config.',
 )
 _OUTPUT = flags.DEFINE_string(
   'output', None, f'The file of --mode=export; it ends in {", ".join(export.FORMATS)}.'
@@ -98,13 +99,15 @@ def _run_mode(config: configuration.Config) -> None:
     return _print(explorer.write(workdir, _STEP.value))
   configuration.check(config)
   hosts.join(_DISTRIBUTED.value)
-  sharding.use_cpu_cores(config.batch_size)
+  parts = sharding.parts(config.accumulate_steps, config.augment.mixup)
+  sharding.use_cpu_cores(max(1, config.batch_size // parts))
   sharding.devices()  # a platform that is not there is reported at once
   experiment = train.Experiment(config)
   if _MODE.value == 'train':
     train.run(experiment, workdir)
   elif _MODE.value == 'eval':
-    _print(report.numbers(train.evaluate(experiment, workdir, _STEP.value)))
+    values = train.evaluate(experiment, workdir, _STEP.value, write_predictions=True)
+    _print(report.numbers(values))
   elif _MODE.value == 'explain':
     _print(train.draw_explanations(experiment, workdir, _STEP.value))
   else:

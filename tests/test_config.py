@@ -169,7 +169,7 @@ def test_a_word_that_means_nothing_is_refused(config, key, word, said):
     ('label_smoothing', (0.0, 0.999), (1.0, -0.1), 'in [0, 1)'),
     ('ema_decay', (None, 0.0), (1.0, math.nan), '[0, 1) or None|a finite number'),
     ('objective', ('reconstruction',), ('clasification',), "(did you mean 'classification'?)"),
-    ('optimizer.name', ('sgd',), ('adma',), "'adamw' or 'sgd' (did you mean 'adamw'?)"),
+    ('optimizer.name', ('sgd',), ('adma',), "'schedule_free_sgd' (did you mean 'adamw'?)"),
     ('optimizer.schedule.peak_learning_rate', (1e-9,), (0.0, -0.1), 'greater than 0'),
     ('optimizer.schedule.warmup_fraction', (0.0, None), (1.0, -0.1), 'in [0, 1) or None'),
     ('optimizer.momentum', (0.0,), (1.0, -0.1), 'in [0, 1)'),

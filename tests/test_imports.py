@@ -18,7 +18,7 @@ MAY_IMPORT = {
   'data': set(),
   'workdir': set(),
   'pictures': set(),
-  'train': {'models', 'data', 'workdir', 'pictures', 'explanation'},
+  'train': {'models', 'data', 'workdir', 'pictures', 'explanation', 'pretrained'},
   'explanation': {'ops', 'layers'},
   'explorer': {'train', 'models', 'layers', 'ops', 'data', 'workdir'},
   'export': {'models'},

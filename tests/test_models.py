@@ -418,7 +418,7 @@ SMALL = {
 
 
 def small(name, variant='scs', **more):
-  sizes = {'input_shape': (8, 8, 3), 'num_classes': 4, **SMALL[name], **more}
+  sizes = {'input_shape': (8, 8, 3), 'num_classes': 4, **SMALL.get(name, {}), **more}
   return models.build(name, **sizes, variant=variant, rngs=nnx.Rngs(0))
 
 
@@ -443,6 +443,31 @@ def test_every_parameter_learns(name, variant, dtype):
     if path[-1].key == 'bias' and path[-2].key in ('key', 'weight'):
       continue  # a softmax does not see what is added to all of its arguments
     assert jnp.abs(gradient).max() > 0, path
+
+
+STACK = ({'kind': 'scs', 'features': 3}, {'kind': 'pool'}, {'kind': 'head'})
+
+
+def test_the_test_of_features_has_every_model():
+  assert {*SMALL, 'scs_net'} == set(models.MODELS)
+
+
+@pytest.mark.parametrize('variant', ['scs', 'conv'])
+@pytest.mark.parametrize('name', [*SMALL, 'scs_net'])
+def test_features_are_what_the_head_sees(quick_compilation, name, variant):
+  model = small(name, variant, **({'stack': STACK} if name == 'scs_net' else {}))
+  model.eval()
+  images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+  after = model.encode if name == 'autoencoder' else model
+  features, found = jax.jit(lambda x: (model.features(x), after(x)))(images)
+  assert features.ndim == 2
+  if name == 'autoencoder':
+    np.testing.assert_array_equal(features, found.reshape(2, -1))
+    return
+  head = model.head_2 if name == 'scs_net' else model.head
+  assert features.shape[1] == head.in_features
+  wanted = np.asarray(features) @ np.asarray(head.kernel[...]) + np.asarray(head.bias[...])
+  np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', SMALL)

@@ -104,9 +104,52 @@ def test_clipping_is_by_the_norm_of_everything():
   assert updates(one, clip_norm=0.3)['kernel'] == pytest.approx(-0.01)
 
 
+def test_a_constant_rate_may_rise_first():
+  rate = optim.make_schedule(100, 'constant', peak_learning_rate=2.0, warmup_fraction=0.1)
+  assert [float(rate(step)) for step in (0, 5, 10, 100)] == pytest.approx([0, 1, 2, 2])
+
+
+def test_muon_orthogonalises_kernels_and_leaves_the_rest_to_adam():
+  """The update of a kernel is orthogonal, and its size is that of Adam's, 0.2 of the rate."""
+  key = jax.random.key(0)
+  tree = {'conv': {'kernel': jnp.zeros((3, 3, 2, 6)), 'raw_p': jnp.zeros(6)}}
+  grads = jax.tree.map(lambda x: jax.random.normal(key, x.shape), tree)
+  make = lambda name: optim.make(10, name=name, schedule=CONSTANT, momentum=0.9)
+  step = lambda name: make(name).update(grads, make(name).init(tree), tree)[0]['conv']
+  muon = step('muon')
+  kernel = np.asarray(muon['kernel']).reshape(18, 6)
+  sizes = np.linalg.svd(kernel, compute_uv=False)
+  assert sizes.max() < 2 * sizes.min()
+  assert np.sqrt(np.square(kernel).mean()) == pytest.approx(0.1 * 0.2, rel=0.3)
+  assert np.vdot(kernel, np.asarray(grads['conv']['kernel'])) < 0  # downhill
+  # Adam's first step is the sign of the gradient; Nesterov's is longer by b1 (1 - b1) / (1 - b1²).
+  first = -0.1 * (1 + 0.9 * 0.1 / (1 - 0.9**2))
+  np.testing.assert_allclose(muon['raw_p'], first * np.sign(grads['conv']['raw_p']), rtol=1e-4)
+
+
+@pytest.mark.parametrize('name', optim.SCHEDULE_FREE)
+def test_schedule_free_evaluates_the_average_of_its_points(name):
+  """With a constant rate every point weighs the same; z goes down a constant slope."""
+  optimizer = optim.make(10, name=name, schedule=CONSTANT, momentum=0.5)
+  tree = {'a': {'kernel': jnp.ones(3)}, 'b': {'kernel': jnp.ones(2)}}
+  one, state = jax.tree.map(jnp.ones_like, tree), optimizer.init(tree)
+  for _ in range(3):
+    moved, state = optimizer.update(one, state, tree)
+    tree = jax.tree.map(jnp.add, tree, moved)
+  points = np.array([1 - 0.1, 1 - 0.2, 1 - 0.3])
+  average = optim.averaged(state, tree)
+  np.testing.assert_allclose(average['a']['kernel'], points.mean(), rtol=1e-4)
+  np.testing.assert_allclose(tree['b']['kernel'], (points.mean() + points[-1]) / 2, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
+    ({'name': 'schedule_free_sgd', 'momentum': 0.0}, 'momentum=0.0 must be greater than 0'),
+    (
+      {'name': 'schedule_free_adamw', 'cycle_momentum_to': 0.8},
+      "cycle_momentum_to=0.8 does not go with .*schedule_free_adamw': set it to None",
+    ),
     ({'name': 'adma'}, "unknown optimizer 'adma'; did you mean 'adamw'"),
     ({'schedule': {'name': 'onecycle'}}, "did you mean 'one_cycle'"),
     ({'schedule': {**CONSTANT, 'warmup': 3}}, "unknown setting of schedule 'constant' 'warmup'"),

@@ -139,6 +139,27 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(finished, tmp_path, monkey
     assert rows(tmp_path, name) == rows(workdir, name)  # none missing, none twice
 
 
+@pytest.mark.parametrize('name', ['muon', 'schedule_free_adamw'])
+def test_every_kind_of_optimizer_resumes_bit_for_bit(quick_compilation, tmp_path, name):
+  """With split parameters too. What a schedule-free run evaluates is not what it differentiates."""
+  config = small_config(total_epochs=2, save_every_epochs=1)
+  config.optimizer.update(name=name, cycle_momentum_to=None)
+  config.mesh.fsdp = 2
+
+  def stop(step, metrics):
+    if step == 3:
+      raise KeyboardInterrupt
+
+  values = train.run(Experiment(config), tmp_path / 'whole')
+  with pytest.raises(KeyboardInterrupt):
+    train.run(Experiment(config), tmp_path / 'parts', sinks=[stop])
+  assert train.run(Experiment(config), tmp_path / 'parts') == values
+  assert_equal(*(restored_state(config, tmp_path / part) for part in ('whole', 'parts')))
+  assert train.evaluate_checkpoint(config, tmp_path / 'whole') == {'step': 4, **values}
+  last = train.evaluate_checkpoint(config, tmp_path / 'whole', averaged=False)
+  assert (last['val/loss'] == values['val/loss']) == (name == 'muon')
+
+
 def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, capsys):
   workdir, values = finished
   config = small_config()
@@ -276,6 +297,8 @@ def test_a_workdir_belongs_to_one_config(finished):
     ('keep_latest', 0, 'keep_latest'),
     ('label_smoothing', 1.5, 'label_smoothing'),
     ('ema_decay', 1.5, 'ema_decay'),
+    ('accumulate_steps', 3, r'batch_size 64 .* 3 parts .*: use 48 or 72'),
+    ('augment.mixup', -0.1, 'augment.mixup must be at least 0'),
     ('log_every_steps', 0, 'log_every_steps'),
     ('eval_batch_size', 0, 'eval_batch_size'),
   ],

@@ -99,6 +99,10 @@ class Autoencoder(nnx.Module):
       x = self.pool(layer(x))
     return self.code(x)
 
+  def features(self, x: jax.Array) -> jax.Array:
+    """Returns the flat code `[batch, features]` for images `[batch, *spatial, channels]`."""
+    return self.encode(x).reshape(x.shape[0], -1)
+
   @property
   def first_layer(self) -> nnx.Module:
     """The layer that sees the image."""

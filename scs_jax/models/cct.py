@@ -125,6 +125,10 @@ class CompactTransformer(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
+    return self.head(self.features(x))
+
+  def features(self, x: jax.Array) -> jax.Array:
+    """Returns what the head sees, `[batch, features]`, for images `[batch, *spatial, channels]`."""
     for layer in self.tokeniser:
       x = self.pool(layer(x))
     x = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -134,7 +138,7 @@ class CompactTransformer(nnx.Module):
     if self.norm is not None:
       x = self.norm(x)
     weights = nnx.softmax(self.weight(x), axis=1)
-    return self.head((weights * x).sum(1))
+    return (weights * x).sum(1)
 
   @property
   def first_layer(self) -> nnx.Module:

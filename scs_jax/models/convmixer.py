@@ -65,10 +65,14 @@ class ConvMixer(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
+    return self.head(self.features(x))
+
+  def features(self, x: jax.Array) -> jax.Array:
+    """Returns what the head sees, `[batch, features]`, for images `[batch, *spatial, channels]`."""
     x = self.patches(x)
     for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
       x = pointwise(x + depthwise(x))
-    return self.head(global_mean(x))
+    return global_mean(x)
 
   @property
   def first_layer(self) -> nnx.Module:

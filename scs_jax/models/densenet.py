@@ -68,13 +68,17 @@ class DenseNet(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
+    return self.head(self.features(x))
+
+  def features(self, x: jax.Array) -> jax.Array:
+    """Returns what the head sees, `[batch, features]`, for images `[batch, *spatial, channels]`."""
     x = self.stem(x)
     for i, block in enumerate(self.blocks):
       if i:
         x = self.pool(self.transitions[i - 1](x))
       for layer in block:
         x = layer(x)
-    return self.head(global_mean(x))
+    return global_mean(x)
 
   @property
   def first_layer(self) -> nnx.Module:

@@ -70,10 +70,14 @@ class HukkelasNet(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
+    return self.head(self.features(x))
+
+  def features(self, x: jax.Array) -> jax.Array:
+    """Returns what the head sees, `[batch, features]`, for images `[batch, *spatial, channels]`."""
     x = self.stem(x)
     for level in self.levels:
       x = level(x)
-    return self.head(x.reshape(x.shape[0], -1))
+    return x.reshape(x.shape[0], -1)
 
   @property
   def first_layer(self) -> nnx.Module:

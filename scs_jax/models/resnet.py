@@ -128,15 +128,19 @@ class ResNet(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns logits `[batch, num_classes]` for images `[batch, *spatial, channels]`."""
+    return self.head(self.features(x))
+
+  def features(self, x: jax.Array) -> jax.Array:
+    """Returns what the head sees, `[batch, features]`, for images `[batch, *spatial, channels]`."""
     x = self.stem(x)
     if self.pool is not None:
       x = self.pool(x)
     for block in self.blocks:
       x = block(x)
     if self.last_pool is None:
-      return self.head(global_mean(x))
+      return global_mean(x)
     x = self.last_pool(x)
-    return self.head(x.reshape(x.shape[0], -1))
+    return x.reshape(x.shape[0], -1)
 
   @property
   def first_layer(self) -> nnx.Module:

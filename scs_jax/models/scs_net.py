@@ -98,18 +98,25 @@ class ScsNet(nnx.Module):
     *_, (_, logits) = self.activations(x)
     return logits
 
+  def features(self, x: jax.Array) -> jax.Array:
+    """Returns what the head sees, `[batch, features]`, for images `[batch, *spatial, channels]`."""
+    for name in self.names[:-1]:
+      x = self._after(name, x)
+    return x.reshape(x.shape[0], -1)
+
   def activations(self, x: jax.Array) -> Iterator[tuple[str, jax.Array]]:
     """Yields the name and the output of every layer, the logits last.
 
     A layer that is applied again is yielded again, under the same name.
     """
     for name in self.names:
-      layer = getattr(self, name)
-      with jax.named_scope(name):
-        if name.startswith('head'):
-          x = x.reshape(x.shape[0], -1)
-        x = layer(x)
+      x = self._after(name, x)
       yield name, x
+
+  def _after(self, name: str, x: jax.Array) -> jax.Array:
+    layer = getattr(self, name)
+    with jax.named_scope(name):
+      return layer(x.reshape(x.shape[0], -1) if name.startswith('head') else x)
 
   @property
   def first_layer(self) -> nnx.Module:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from scs_jax.errors import ArgumentError, nearest
+from scs_jax.train import optim
 from scs_jax.train.keys import Key, keys_of
 from scs_jax.train.values import literal, tuples
 
@@ -223,10 +224,29 @@ def check(config: Config) -> None:
   for key, value in leaves(config):
     if words := keys[key].kind.check(value):
       raise ArgumentError(f'{key} must be {words}, got {_short(value)}')
-  if config.label_smoothing and config.objective != 'classification':
+  for key, value in (
+    ('label_smoothing', config.label_smoothing),
+    ('augment.mixup', config.augment.mixup),
+  ):
+    if value and config.objective != 'classification':
+      raise ArgumentError(
+        f'{key}={value} needs labels, and objective={config.objective!r} has none: set it to 0'
+      )
+  if config.optimizer.name in optim.SCHEDULE_FREE:
+    _check_schedule_free(config)
+
+
+def _check_schedule_free(config: Config) -> None:
+  name = config.optimizer.name
+  if config.ema_decay is not None:
     raise ArgumentError(
-      f'label_smoothing={config.label_smoothing} needs labels, and objective={config.objective!r} '
-      'has none: set it to 0'
+      f'ema_decay={config.ema_decay} does not go with optimizer.name={name!r}, which averages by '
+      'itself: set it to None'
+    )
+  dtype = config.model.get('param_dtype')
+  if dtype in ('bfloat16', 'float16'):
+    raise ArgumentError(
+      f"model.param_dtype={dtype!r} is too coarse for optimizer.name={name!r}: use 'float32'"
     )
 
 

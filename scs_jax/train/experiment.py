@@ -17,10 +17,11 @@ from scs_jax import data, models
 from scs_jax.data import augment
 from scs_jax.data.examples import check_names
 from scs_jax.errors import ArgumentError
+from scs_jax.train import averages, freeze, losses, metrics, optim, sharding, steps, transfer
 from scs_jax.train import config as configuration
-from scs_jax.train import losses, metrics, optim, sharding, steps
 from scs_jax.train.config import Config
 from scs_jax.train.keys import MAY_CHANGE
+from scs_jax.train.mixup import mixup
 from scs_jax.train.steps import State
 from scs_jax.workdir import buckets, is_bucket
 
@@ -42,6 +43,7 @@ class Experiment:
     config: a copy of the given one. It gets the names of the classes when data is loaded.
     objective: maps outputs, images and labels to metrics per example, see `losses.OBJECTIVES`.
     best_metric: the metric that ranks checkpoints; higher is better.
+    average: how a step averages the weights that are evaluated; None evaluates the last ones.
 
   Raises:
     ArgumentError: a value of the config cannot work; the message names its key.
@@ -68,7 +70,9 @@ class Experiment:
     self.config = config.copy_and_resolve_references()
     self.objective = losses.OBJECTIVES[config.objective]
     self.best_metric = losses.BEST[config.objective]
-    self._augmentation = augment.make(**config.augment)
+    amounts = {name: value for name, value in config.augment.items() if name != 'mixup'}
+    self._augmentation = augment.make(**amounts)
+    self.average = averages.of(config.optimizer.name, config.ema_decay)
     self._data_name = config.data.name
     if train is not None:
       self.config.data.name = data.GIVEN
@@ -216,12 +220,32 @@ class Experiment:
   @functools.cached_property
   def structure(self) -> steps.Structure:
     """The model without its arrays."""
-    return steps.structure_of(self.model)
+    return steps.structure_of(self.model, () if self.frozen is None else self.config.freeze)
 
   @functools.cached_property
   def weight_shapes(self) -> tuple[Any, Any]:
     """Shapes of the parameters and of the statistics, nested dicts."""
     return jax.eval_shape(lambda: steps.split(self.model())[:2])
+
+  @functools.cached_property
+  def frozen(self) -> tuple[Any, Any] | None:
+    """For each parameter and each statistic whether it keeps its value; None if all are trained.
+
+    Raises:
+      ArgumentError: a pattern of `config.freeze` matches nothing, or nothing is left to train.
+    """
+    return freeze.masks(self.config.freeze, *self.weight_shapes) if self.config.freeze else None
+
+  @functools.cached_property
+  def transferred(self) -> transfer.Transferred | None:
+    """The weights that `config.init_from` gives, as far as they fit; None if there are none.
+
+    Raises:
+      ArgumentError: there is no such workdir, network or file, or nothing in it fits.
+      scs_jax.workdir.CheckpointError: a checkpoint is damaged.
+    """
+    source = self.config.init_from
+    return None if source is None else transfer.take(source, *self.weight_shapes)
 
   def check_shapes(self) -> None:
     """Traces augmentation and model once; nothing is computed.
@@ -252,7 +276,10 @@ class Experiment:
   @functools.cached_property
   def optimizer(self) -> optax.GradientTransformation:
     """The optax transformation with its schedules."""
-    return optim.make(self.total_steps, **self.config.optimizer.to_dict())
+    optimizer = optim.make(self.total_steps, **self.config.optimizer.to_dict())
+    if self.frozen is None:
+      return optimizer
+    return optax.transforms.selective_transform(optimizer, freeze_mask=self.frozen[0])
 
   @functools.cached_property
   def learning_rate(self) -> optim.Schedule:
@@ -265,9 +292,9 @@ class Experiment:
     """Returns the mesh of all devices; raises ArgumentError if they do not fit."""
     return sharding.make_mesh(**self.config.mesh)
 
-  def _make_state(self) -> State:
-    averaged = self.config.ema_decay is not None
-    return steps.first_state(self.model, self.optimizer, averaged=averaged)
+  def _make_state(self, given: dict[str, Any] | None = None) -> State:
+    averaged = self.average is not None
+    return steps.first_state(self.model, self.optimizer, averaged=averaged, given=given)
 
   @functools.cached_property
   def state_shapes(self) -> State:
@@ -275,9 +302,14 @@ class Experiment:
     return jax.eval_shape(self._make_state)
 
   def first_state(self, mesh: Mesh) -> State:
-    """Returns the state before the first step; each array is created with its sharding."""
+    """Returns the state before the first step; each array is created with its sharding.
+
+    Raises:
+      ArgumentError: as `transferred`.
+    """
     shardings = sharding.state_shardings(mesh, self.state_shapes)
-    return jax.jit(self._make_state, out_shardings=shardings)()
+    make = jax.jit(self._make_state, out_shardings=shardings)
+    return make() if self.transferred is None else make(self.transferred.arrays)
 
   def abstract_state(self, mesh: Mesh) -> State:
     """Returns `state_shapes` with the sharding of every array, as a checkpoint restores it."""
@@ -287,14 +319,18 @@ class Experiment:
 
   def train_step_function(self, gather: Callable[[Any], Any] = lambda params: params) -> Callable:
     """Returns the pure function of state and batch that `train_step` compiles."""
+    alpha, classes = self.config.augment.mixup, self.sizes['num_classes']
     return steps.make_train_step(
       self.structure,
       self.optimizer,
       objective=self.objective,
       augmentation=self._augmentation,
+      mix=functools.partial(mixup, alpha=alpha, num_classes=classes) if alpha else None,
       label_smoothing=self.config.label_smoothing,
-      ema_decay=self.config.ema_decay,
+      average=self.average,
       seed=self.config.seed,
+      accumulate_steps=self.config.accumulate_steps,
+      frozen=self.frozen,
       gather=gather,
     )
 
@@ -305,7 +341,9 @@ class Experiment:
       ArgumentError: the batch size does not fit the devices.
     """
     self.check_shapes()
-    sharding.check_batch(mesh, self.config.batch_size)
+    config = self.config
+    parts = sharding.parts(config.accumulate_steps, config.augment.mixup)
+    sharding.check_batch(mesh, config.batch_size, parts)
     shardings = sharding.state_shardings(mesh, self.state_shapes)
     return jax.jit(
       self.train_step_function(functools.partial(sharding.gather, mesh)),
@@ -314,19 +352,24 @@ class Experiment:
       donate_argnums=0,
     )
 
-  def evaluation(self, mesh: Mesh) -> Callable[[Any, Any], dict[str, float]]:
+  def evaluation(
+    self, mesh: Mesh, each: Callable[[Any, Any, Any], None] | None = None
+  ) -> Callable[[Any, Any], dict[str, float]]:
     """Returns the function that evaluates parameters and statistics.
 
     It returns the means over all examples of `eval_set`: 'val/loss' and 'val/accuracy' or
     'val/psnr'.
+
+    Args:
+      mesh: of all devices.
+      each: is given the outputs, labels and weights of every batch, those of all processes.
     """
     self.check_shapes()
     batch_size = min(self.config.eval_batch_size, self.eval_set.size)
     batch_size = -(-batch_size // mesh.size) * mesh.size  # full devices
+    gather = functools.partial(sharding.gather, mesh)
     step = jax.jit(
-      steps.make_eval_step(
-        self.structure, self.objective, functools.partial(sharding.gather, mesh)
-      ),
+      steps.make_eval_step(self.structure, self.objective, gather, with_outputs=each is not None),
       out_shardings=sharding.replicated(mesh),
     )
 
@@ -334,6 +377,9 @@ class Experiment:
       sums: Any = None
       for rows in data.evaluation_batches(self.eval_set, batch_size, **_host()):
         more = step(params, statistics, sharding.to_global(mesh, rows))
+        if each is not None:
+          more, outputs = more
+          each(*jax.tree.map(np.asarray, outputs))
         sums = more if sums is None else jax.tree.map(jnp.add, sums, more)
       return {f'val/{name}': value for name, value in metrics.means(sums).items()}
 

@@ -117,9 +117,22 @@ KEYS: dict[str, Key] = {
   'augment.scale': Key((1.0, 1.0), pair(above=0), 'Smallest and largest factor; (1, 1) is off.'),
   'augment.shear': Key(0.0, number(least=0, below=90), 'Largest angle, degrees.'),
   'augment.cutout': Key(0, whole(least=0), 'Side of a blackened square, pixels; 0 is off.'),
+  'augment.mixup': Key(
+    0.0,
+    number(least=0),
+    'Blends each training image and its label with those of another; alpha of the Beta '
+    'distribution of their shares. 0 is off.',
+  ),
   # ---------------------------------------------------------------------------------- Training
   'batch_size': Key(
     128, whole(least=1, most=2**20), 'Examples per step, over all devices and hosts.'
+  ),
+  'accumulate_steps': Key(
+    1,
+    whole(least=1),
+    'Parts of a batch whose gradients are computed one after the other, to need less memory. A '
+    'step, its learning rate and its average remain those of the whole batch; BatchNorm sees each '
+    'part alone.',
   ),
   'eval_batch_size': Key(
     500,
@@ -142,8 +155,23 @@ KEYS: dict[str, Key] = {
     'Decay per step of the exponential average of the parameters, which is then evaluated. None '
     'evaluates the last parameters.',
   ),
+  'init_from': Key(
+    None,
+    maybe(text()),
+    'A workdir, a network of the package or a .safetensors file. Its arrays are the first weights, '
+    'as far as their names and shapes fit.',
+  ),
+  'freeze': Key(
+    (),
+    items(text()),
+    "Names of arrays that training leaves as they are, such as 'scs_0' or '*.raw_p'; * stands for "
+    'any characters. Running statistics of BatchNorm are arrays too.',
+  ),
   'optimizer.name': Key(
-    'adamw', choice(optim.OPTIMIZERS), "'adamw', or 'sgd' with Nesterov momentum."
+    'adamw',
+    choice(optim.OPTIMIZERS),
+    "'adamw'; 'sgd' with Nesterov momentum; 'muon', for kernels, with Adam for the rest; "
+    "'schedule_free_adamw' or 'schedule_free_sgd', which evaluate an average of their own.",
   ),
   'optimizer.schedule.name': Key(
     'one_cycle', choice(optim.SCHEDULES), 'How the learning rate goes up and down.'
@@ -152,10 +180,10 @@ KEYS: dict[str, Key] = {
   'optimizer.schedule.warmup_fraction': Key(
     None,
     maybe(number(least=0, below=1)),
-    "Share of the steps that the learning rate rises. None means 0.3 for 'one_cycle' and 0.05 for "
-    "'cosine'; 'constant' has none.",
+    "Share of the steps that the learning rate rises. None means 0.3 for 'one_cycle', 0.05 for "
+    "'cosine' and 0 for 'constant'.",
   ),
-  'optimizer.momentum': Key(0.95, number(least=0, below=1), 'Of SGD, or b1 of Adam.'),
+  'optimizer.momentum': Key(0.95, number(least=0, below=1), 'Of SGD or Muon, or b1 of Adam.'),
   'optimizer.cycle_momentum_to': Key(
     0.85,
     maybe(number(least=0, below=1)),
@@ -182,6 +210,13 @@ KEYS: dict[str, Key] = {
   ),
   'mesh.fsdp': Key(
     1, whole(least=-1), 'Devices that also split parameters and optimizer state.', **FREE
+  ),
+  'profile_steps': Key(
+    0,
+    whole(least=0),
+    'Training steps after the compilation whose profile is written to profile/ in the workdir; 0 '
+    'is off.',
+    **FREE,
   ),
   'log_every_steps': Key(100, whole(least=1), 'Steps between rows of training metrics.', **FREE),
   'eval_every_epochs': Key(1.0, number(least=1e-6), 'Epochs between evaluations.', **FREE),

@@ -3,19 +3,22 @@
 import math
 import os
 import time
+from collections.abc import Sequence
 
 import jax
 from etils import epath
 
 from scs_jax.train import report, sharding
 from scs_jax.train.experiment import Experiment
-from scs_jax.train.resources import NonFiniteError, Resources, opened
+from scs_jax.train.resources import NonFiniteError, Resources, Sink, opened
 from scs_jax.train.restore import draw_into
 from scs_jax.train.steps import State
 from scs_jax.workdir import check_present, folder
 
 
-def run(experiment: Experiment, workdir: str | os.PathLike) -> dict[str, float]:
+def run(
+  experiment: Experiment, workdir: str | os.PathLike, *, sinks: Sequence[Sink] = ()
+) -> dict[str, float]:
   """Trains an experiment, or resumes the run that `workdir` holds.
 
   Args:
@@ -23,6 +26,8 @@ def run(experiment: Experiment, workdir: str | os.PathLike) -> dict[str, float]:
     workdir: a folder or `gs://`. It gets `config.json`, `model.json`, `metrics.jsonl`, TensorBoard
       events, `checkpoints/` and `pictures/`; also `lock`, which names who writes there, and
       `saved.json`, which tells a run that lost its checkpoints from a new one.
+    sinks: functions of a step and its metrics that also get each row of `metrics.jsonl`, on process
+      0. What one of them raises stops the run. A resumed run repeats the rows after its checkpoint.
 
   Returns:
     The metrics of the last evaluation: 'val/loss' and 'val/accuracy' or 'val/psnr'.
@@ -32,11 +37,19 @@ def run(experiment: Experiment, workdir: str | os.PathLike) -> dict[str, float]:
     NonFiniteError: loss or gradient became NaN or infinite; the last good checkpoint stays.
     scs_jax.workdir.WorkdirError: another process uses `workdir`, or it was removed.
     scs_jax.workdir.CheckpointError: a checkpoint could not be written, or none is intact.
+
+  Example, which logs to Weights & Biases:
+    >>> import wandb  # doctest: +SKIP
+    >>> wandb.init(project='scs', id='digits-0', resume='allow')  # doctest: +SKIP
+    >>> log = lambda step, metrics: wandb.log(dict(metrics), step=step)  # doctest: +SKIP
+    >>> train.run(experiment, '/tmp/digits-0', sinks=[log])  # doctest: +SKIP
   """
   path = folder(workdir)
-  with opened(experiment, path) as (here, state, values):
+  with opened(experiment, path, sinks) as (here, state, values):
     first, started, rollbacks = here.begun, time.perf_counter(), experiment.config.rollbacks
     here.log.say(report.introduction(experiment, here.mesh, first))
+    for remark in report.remarks(experiment, first):
+      here.log.say(remark)
     step = first
     while True:
       try:
@@ -98,7 +111,7 @@ def train(
       rate = here.rate.read()
       values = here.evaluate(state.evaluated.params, state.evaluated.statistics)
       check_present(here.path)
-      log.write(step, {**values, **rate})
+      here.write(step, {**values, **rate})
       log.say(report.evaluation(step, step / steps_per_epoch, {**values, **rate}))
       if report.guesses(values, experiment.sizes['num_classes']):
         log.say(report.GUESSING)
@@ -116,6 +129,7 @@ def train(
     watchdog.alive(f'waiting for batch {step + 1}')
     rows = next(here.batches)
     watchdog.alive(f'making step {step + 1}')
+    here.profile.before(step - here.begun, unchecked)
     state, metrics = here.train_step(state, sharding.to_global(here.mesh, rows))
     if unchecked is not None:
       here.check(*unchecked)

@@ -10,20 +10,28 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float =
 
   Args:
     logits: `[batch, classes]`.
-    labels: `[batch]`, integers in `[0, classes)`.
+    labels: `[batch]`, integers in `[0, classes)`; or `[batch, classes]`, probabilities.
     label_smoothing: share of the target that is spread evenly over all classes.
 
   Returns:
     `[batch]`, in nats; float32, or float64 for float64 logits.
   """
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-  targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+  targets = labels.astype(logits.dtype)
+  if labels.ndim == 1:
+    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
   return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
 
 
 def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Returns `[batch]` float32: 1 where the largest of `logits [batch, classes]` is the label's."""
-  return (logits.argmax(-1) == labels).astype(jnp.float32)
+  """Returns `[batch]` float32: 1 where the largest of `logits [batch, classes]` is the label's.
+
+  Of labels `[batch, classes]`, which are probabilities, it is the one of that class.
+  """
+  found = logits.argmax(-1)
+  if labels.ndim == 1:
+    return (found == labels).astype(jnp.float32)
+  return jnp.take_along_axis(labels, found[:, None], -1)[:, 0].astype(jnp.float32)
 
 
 def classification(

@@ -14,6 +14,9 @@ GUESSING = (
   'use a smaller q, a p nearer to 1, fewer layers or model.scale_init; or lower the learning rate'
 )
 
+_MOST_EARLY = 0.25  # of an average, before a warning
+_SHARPNESS = 10  # the advised average has 1 / _SHARPNESS of the run
+
 
 def introduction(experiment: Experiment, mesh: Mesh, start: int) -> str:
   """Returns the first line: what is trained, on what, and from which step."""
@@ -31,6 +34,26 @@ def _classes(names: Sequence[str] | None) -> str:
     return ''
   shown = ', '.join(names[:10]) + (', …' if len(names) > 10 else '')
   return f' ({len(names)} classes: {shown})'
+
+
+def remarks(experiment: Experiment, start: int) -> list[str]:
+  """Returns the lines after the first: what a run that begins takes over, and what looks wrong."""
+  lines = []
+  if not start and experiment.transferred is not None:
+    lines.append(experiment.transferred.said)
+  decay, steps = experiment.config.ema_decay, experiment.total_steps
+  if decay is not None and (early := early_share(decay, steps)) > _MOST_EARLY:
+    remedy = f'ema_decay={1 - _SHARPNESS / steps:.3g}' if steps > _SHARPNESS else 'ema_decay=None'
+    lines.append(
+      f'ema_decay={decay} averages over {1 / (1 - decay):,.0f} steps, and the run has {steps:,}: '
+      f'{early:.0%} of the average will be weights of its first half. Use {remedy}, or train longer'
+    )
+  return lines
+
+
+def early_share(decay: float, steps: int) -> float:
+  """Returns which share of an exponential average over `steps` is of the first half of them."""
+  return decay ** (steps / 2) / (1 + decay ** (steps / 2))
 
 
 def evaluation(step: int, epoch: float, values: Mapping[str, float]) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from scs_jax.errors import UserError
 from scs_jax.train import agreement
 from scs_jax.train.experiment import Experiment
+from scs_jax.train.profile import Profile
 from scs_jax.train.steps import Batch, State
 from scs_jax.train.stopping import StopRequest
 from scs_jax.train.watchdog import Watchdog
@@ -25,9 +26,13 @@ from scs_jax.workdir import (
   check_present,
   claim,
   config_hash,
+  holds_run,
   is_bucket,
   note_saved,
 )
+
+# Takes a step and the metrics of that step; another place for what metrics.jsonl gets.
+Sink = Callable[[int, Mapping[str, float]], None]
 
 
 class NonFiniteError(UserError, RuntimeError):
@@ -50,6 +55,8 @@ class Resources:
     watchdog: reports when nothing happens.
     log: metrics.jsonl, TensorBoard events and the terminal.
     rate: counts training images per second.
+    profile: of some steps.
+    sinks: also get every row of the log, on process 0.
     begun: the step that was restored last.
     unsaved: why the last save could not start, if it could not.
     compared: whether the copies of the parameters were found equal.
@@ -66,6 +73,8 @@ class Resources:
   watchdog: Watchdog
   log: MetricLog
   rate: Rate
+  profile: Profile
+  sinks: Sequence[Sink]
   begun: int
   unsaved: SaveError | None = None
   compared: bool = False
@@ -75,6 +84,13 @@ class Resources:
     self.begun, state, saved = _restore(self.experiment, self.mesh, self.checkpoints)
     self.log.rewind(self.begun, saved.get('rows'))
     return self.begun, state
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes a row of metrics to the log and to the sinks; raises what a sink raises."""
+    self.log.write(step, values)
+    if jax.process_index() == 0:
+      for sink in self.sinks:
+        sink(step, values)
 
   def check(self, step: int, values: dict[str, jax.Array], batch: str) -> None:
     """Checks the metrics of a step, and logs them if they are due.
@@ -108,7 +124,7 @@ class Resources:
     if step % self.experiment.config.log_every_steps == 0:
       check_present(self.path)
       learning_rate = np.asarray(self.experiment.learning_rate(step - 1)).item()
-      self.log.write(step, {**seen, 'train/learning_rate': learning_rate})
+      self.write(step, {**seen, 'train/learning_rate': learning_rate})
 
   def save(self, step: int, state: State, values: dict[str, float]) -> None:
     """Starts to save a checkpoint, once all rows of metrics up to it are on disk.
@@ -159,9 +175,14 @@ class Resources:
 
 @contextlib.contextmanager
 def opened(
-  experiment: Experiment, path: epath.Path
+  experiment: Experiment, path: epath.Path, sinks: Sequence[Sink] = ()
 ) -> Iterator[tuple[Resources, State, dict[str, float]]]:
   """Claims the workdir and restores what it holds.
+
+  Args:
+    experiment: what is trained.
+    path: the workdir.
+    sinks: also get the metrics.
 
   Yields:
     The resources, the state to continue from, and the metrics saved with it (empty at the start).
@@ -172,6 +193,8 @@ def opened(
   given, may_change, defaults = experiment.identity  # the data set has named its classes
   # Before the claim, because a config that cannot work must not claim a workdir.
   train_step, evaluate = experiment.train_step(mesh), experiment.evaluation(mesh)
+  if not holds_run(path):  # a run that goes on needs them no more
+    experiment.transferred  # noqa: B018, is made here
   with (
     claim(path, given, may_change, defaults, sizes=experiment.sizes),
     Checkpoints(
@@ -188,14 +211,17 @@ def opened(
     start, state, saved = _restore(experiment, mesh, checkpoints)
     if saved:
       batches.restore(saved['iterator'])
-    with MetricLog(
-      path,
-      start=start,
-      total_steps=experiment.total_steps,
-      rows=saved.get('rows'),
-      in_parts=is_bucket(path),
-      keep_going=config.on_save_error == 'continue',
-    ) as log:
+    with (
+      MetricLog(
+        path,
+        start=start,
+        total_steps=experiment.total_steps,
+        rows=saved.get('rows'),
+        in_parts=is_bucket(path),
+        keep_going=config.on_save_error == 'continue',
+      ) as log,
+      Profile(path / 'profile', config.profile_steps, log.say) as profile,
+    ):
       for step, reason in checkpoints.skipped.items():
         log.say(f'checkpoint of step {step} is damaged and was set aside: {reason}')
       resources = Resources(
@@ -210,6 +236,8 @@ def opened(
         watchdog,
         log,
         Rate(),
+        profile,
+        sinks,
         start,
       )
       yield resources, state, saved.get('metrics', {})

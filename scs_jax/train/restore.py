@@ -12,12 +12,11 @@ from scs_jax import pictures
 from scs_jax.data.examples import check_names
 from scs_jax.errors import ArgumentError
 from scs_jax.train import config as configuration
+from scs_jax.train import transfer
 from scs_jax.train.experiment import Experiment
 from scs_jax.workdir import (
   CheckpointError,
-  Checkpoints,
   check_same_run,
-  config_hash,
   folder,
   holds_run,
   manifest,
@@ -112,20 +111,12 @@ def weights(
     scs_jax.workdir.CheckpointError: the checkpoint is damaged, absent or of another model.
   """
   path = folder(workdir)
-  given, may_change, defaults = experiment.identity
-  check_same_run(path, given, may_change, defaults)
-  held = config_hash(path, may_change)
-  with Checkpoints(path / 'checkpoints', config=held, read_only=True) as checkpoints:
-    parts = ['ema'] if averaged and experiment.config.ema_decay is not None else []
-    restored = checkpoints.restore_parts(parts or ['params', 'statistics'], step)
-  if restored is None:
-    raise ArgumentError(f'the workdir {path} holds no checkpoint yet: train longer')
-  held = restored.state.get('ema', restored.state)
-  params, statistics = held['params'], held.get('statistics', {})
+  check_same_run(path, *experiment.identity)
+  step, params, statistics = transfer.checkpoint(path, step, averaged=averaged)
   found, wanted = map(manifest.describe, ((params, statistics), experiment.weight_shapes))
   if difference := manifest.difference(found, wanted):
-    raise CheckpointError(f'step {restored.step} in {path} does not fit the model: {difference}')
-  return restored.step, params, statistics
+    raise CheckpointError(f'step {step} in {path} does not fit the model: {difference}')
+  return step, params, statistics
 
 
 def draw(experiment: Experiment, workdir: str | os.PathLike, step: int | None = None) -> epath.Path:

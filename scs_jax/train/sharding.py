@@ -76,14 +76,21 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
   return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
-  """Raises ArgumentError unless every device gets the same number of rows."""
-  if batch_size % mesh.size:
-    lower = batch_size - batch_size % mesh.size
-    nearest = f'{lower} or {lower + mesh.size}' if lower else f'{mesh.size}'
-    raise ArgumentError(
-      f'batch_size {batch_size} does not divide by the {mesh.size} devices: use {nearest}'
-    )
+def parts(accumulate_steps: int, mixup: float) -> int:
+  """Returns by what the rows of each device must divide: parts of the batch, and pairs of mixup."""
+  return math.lcm(accumulate_steps, 2 if mixup else 1)
+
+
+def check_batch(mesh: Mesh, batch_size: int, parts: int = 1) -> None:
+  """Raises ArgumentError unless every device gets the same number of rows, in so many parts."""
+  unit = mesh.size * parts
+  if batch_size % unit:
+    lower = batch_size - batch_size % unit
+    nearest = f'{lower} or {lower + unit}' if lower else f'{unit}'
+    by = f'the {mesh.size} devices'
+    if parts > 1:
+      by += f' times the {parts} parts that accumulate_steps and the pairs of augment.mixup need'
+    raise ArgumentError(f'batch_size {batch_size} does not divide by {by}: use {nearest}')
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

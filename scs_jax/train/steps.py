@@ -1,7 +1,7 @@
 """One training step and one evaluation step: pure functions, to be jitted."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,28 +10,14 @@ import optax
 from flax import nnx
 
 from scs_jax.data import augment
-from scs_jax.train import metrics
+from scs_jax.train import averages, freeze, metrics, transfer
+from scs_jax.train.accumulate import accumulated
+from scs_jax.train.averages import Average
 
 PyTree = Any
 Batch = dict[str, jax.Array]
 Objective = Callable[..., dict[str, jax.Array]]
-_DROPOUT = 4  # folded into the keys of examples; augmentations use 0 to 3
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class Average:
-  """An exponential average of the weights that a network is evaluated with.
-
-  Attributes:
-    params: like `State.params`.
-    statistics: like `State.statistics`.
-    steps: `[]` int32, the number of steps in the average.
-  """
-
-  params: PyTree
-  statistics: PyTree
-  steps: jax.Array
+_DROPOUT = 4  # folded into the keys of examples; augmentations use 0 to 3, mixup 5
 
 
 @jax.tree_util.register_dataclass
@@ -117,17 +103,36 @@ def split(model: nnx.Module) -> tuple[PyTree, PyTree, PyTree]:
   )
 
 
-def structure_of(build: Callable[[], nnx.Module]) -> Structure:
-  """Returns the structure of the model that `build` makes; no array is computed."""
+def structure_of(build: Callable[[], nnx.Module], frozen: Sequence[str] = ()) -> Structure:
+  """Returns the structure of the model that `build` makes; no array is computed.
+
+  Args:
+    build: makes the model.
+    frozen: patterns of arrays that are not trained, for `freeze.matches`. A module whose
+      statistics are all among them stays in evaluation mode, so that it uses them.
+  """
   model = nnx.eval_shape(build)
   model.train()
+  for path, module in nnx.iter_modules(model):
+    own = [name for name, value in vars(module).items() if _is_statistic(value)]
+    names = ('.'.join(map(str, (*path, name))) for name in own)
+    if own and all(freeze.matches(name, frozen) for name in names):
+      module.eval()
   training = nnx.graphdef(model)
   model.eval()
   return Structure(training, nnx.graphdef(model), split(model)[2])
 
 
+def _is_statistic(value: Any) -> bool:
+  return isinstance(value, nnx.Variable) and not isinstance(value, nnx.Param | nnx.RngState)
+
+
 def first_state(
-  build: Callable[[], nnx.Module], optimizer: optax.GradientTransformation, *, averaged: bool
+  build: Callable[[], nnx.Module],
+  optimizer: optax.GradientTransformation,
+  *,
+  averaged: bool,
+  given: dict[str, jax.Array] | None = None,
 ) -> State:
   """Returns the state before the first step.
 
@@ -135,8 +140,11 @@ def first_state(
     build: makes the model with its first weights.
     optimizer: an optax transformation.
     averaged: whether the state has an `average`.
+    given: arrays by name that take the place of the first ones, see `transfer`.
   """
   params, statistics, _ = split(build())
+  if given is not None:
+    params, statistics = (transfer.replaced(tree, given) for tree in (params, statistics))
   average = None
   if averaged:  # copies, because donated arrays need buffers of their own
     copied = jax.tree.map(jnp.copy, (params, statistics))
@@ -150,9 +158,12 @@ def make_train_step(
   *,
   objective: Objective,
   augmentation: Callable[[jax.Array, jax.Array], jax.Array],
+  mix: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None,
   label_smoothing: float,
-  ema_decay: float | None,
+  average: averages.Update | None,
   seed: int,
+  accumulate_steps: int = 1,
+  frozen: tuple[PyTree, PyTree] | None = None,
   gather: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
   """Returns the function that makes one training step.
@@ -166,42 +177,66 @@ def make_train_step(
     optimizer: an optax transformation.
     objective: one of `losses.OBJECTIVES`.
     augmentation: a function of keys `[batch]` and float images.
+    mix: a function of keys, augmented images and labels, such as `mixup.mixup`; None is off.
     label_smoothing: share of the target spread over all classes.
-    ema_decay: share of the average that each step keeps; None if there is no average.
+    average: how weights are averaged; None if they are not.
     seed: of augmentation and dropout.
+    accumulate_steps: parts of the batch that are differentiated one after the other.
+    frozen: for each parameter and each statistic whether it keeps its value; None trains all.
     gather: makes split parameters whole on every device.
   """
 
   def loss_function(params, statistics, images, labels, key):
+    if frozen is not None:  # nothing is computed for gradients that nobody uses
+      params = keep(frozen[0], jax.lax.stop_gradient(params), params)
     model = structure.merge(gather(params), statistics, train=True, key=key)
     values = objective(model(images), images, labels, label_smoothing)
     values = {name: value.mean() for name, value in values.items()}
     return values['loss'], (split(model)[1], values)
 
+  def gradient(params, statistics, images, labels, keys):
+    dropout = jax.random.fold_in(keys[0], _DROPOUT)
+    differentiate = jax.value_and_grad(loss_function, has_aux=True)
+    (_, (statistics, values)), grads = differentiate(params, statistics, images, labels, dropout)
+    return statistics, grads, values
+
   def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
     # Keyed by (seed, epoch, index): an example's augmentation does not depend on its neighbours.
     keys = augment.example_keys(key_of(seed), batch['epoch'], batch['index'])
-    images = augmentation(keys, as_float(batch['image']))
-    gradient = jax.value_and_grad(loss_function, has_aux=True)
-    (_, (statistics, values)), grads = gradient(
-      state.params, state.statistics, images, batch['label'], jax.random.fold_in(keys[0], _DROPOUT)
+    images, labels = augmentation(keys, as_float(batch['image'])), batch['label']
+    if mix is not None:
+      images, labels = mix(keys, images, labels)
+    statistics, grads, values = accumulated(
+      gradient, accumulate_steps, state.params, state.statistics, images, labels, keys
     )
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    average = state.average
-    if average is not None and ema_decay is not None:
-      average = _averaged(average, params, statistics, ema_decay)
-    new = State(params, statistics, optimizer_state, average)
+    if frozen is not None:
+      statistics = keep(frozen[1], state.statistics, statistics)
+    averaged = state.average
+    if average is not None and averaged is not None:
+      averaged = average(averaged, params, statistics, optimizer_state)
+      if frozen is not None:  # the average of equal values is equal to rounding only
+        averaged.params = keep(frozen[0], params, averaged.params)
+        averaged.statistics = keep(frozen[1], statistics, averaged.statistics)
+    new = State(params, statistics, optimizer_state, averaged)
     return new, {**values, 'gradient_norm': optax.tree.norm(grads)}
 
   return train_step
+
+
+def keep(frozen: PyTree, old: PyTree, new: PyTree) -> PyTree:
+  """Returns `old` where `frozen` is true, and `new` elsewhere."""
+  return jax.tree.map(lambda held, a, b: a if held else b, frozen, old, new)
 
 
 def make_eval_step(
   structure: Structure,
   objective: Objective,
   gather: Callable[[PyTree], PyTree] = lambda params: params,
-) -> Callable[[PyTree, PyTree, Batch], dict[str, jax.Array]]:
+  *,
+  with_outputs: bool = False,
+) -> Callable[[PyTree, PyTree, Batch], Any]:
   """Returns the function that evaluates one batch.
 
   It takes parameters, statistics and a batch of `image`, `label` and `weight`, and returns
@@ -211,13 +246,16 @@ def make_eval_step(
     structure: of the model.
     objective: one of `losses.OBJECTIVES`.
     gather: makes split parameters whole on every device.
+    with_outputs: also returns what the model returns, with `label` and `weight` of the batch.
   """
 
-  def eval_step(params: PyTree, statistics: PyTree, batch: Batch) -> dict[str, jax.Array]:
+  def eval_step(params: PyTree, statistics: PyTree, batch: Batch) -> Any:
     model = structure.merge(gather(params), statistics)
     images = as_float(batch['image'])
-    values = objective(model(images), images, batch['label'])
-    return metrics.weighted_sums(values, batch['weight'])
+    outputs = model(images)
+    values = objective(outputs, images, batch['label'])
+    sums = metrics.weighted_sums(values, batch['weight'])
+    return (sums, (outputs, batch['label'], batch['weight'])) if with_outputs else sums
 
   return eval_step
 
@@ -236,24 +274,6 @@ def key_of(seed: int | jax.Array) -> jax.Array:
 def as_float(images: jax.Array) -> jax.Array:
   """Returns uint8 images as float32 from 0 to 1."""
   return images.astype(jnp.float32) / 255
-
-
-def _averaged(average: Average, params: PyTree, statistics: PyTree, decay: float) -> Average:
-  """Adds weights to the average.
-
-  The weights decay**i of the steps so far sum to 1, so the first, random parameters have none.
-  Statistics are averaged too, because those of the last parameters do not fit averaged ones.
-  """
-  steps = average.steps + 1
-  newest = (1 - decay) / (1 - decay**steps)
-  add = lambda new, old: (
-    optax.incremental_update(new, old, newest) if jnp.issubdtype(new.dtype, jnp.inexact) else new
-  )
-  return Average(
-    jax.tree.map(add, params, average.params),
-    jax.tree.map(add, statistics, average.statistics),
-    steps,
-  )
 
 
 def _seeded(shapes: PyTree, key: jax.Array) -> PyTree:

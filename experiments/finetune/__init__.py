@@ -1,0 +1,1 @@
+"""Fine-tuning a network of the package on another data set."""
