@@ -69,7 +69,7 @@ def table(model: nnx.Module, input_shape: Sequence[int] | None = None) -> str:
     >>> table = scs_jax.summary.table(scs_jax.load('mnist_1382'))
     >>> print(*table.splitlines()[:2], sep=chr(10))
     layer        kind                         output  parameters    flops  p      q
-    scs_0        SharpenedCosineSimilarity   28×28×8         202  342,805  2  0.665
+    scs_0        SharpenedCosineSimilarity   28×28×8         202  346,614  2  0.665
   """
   shape = input_shape_of(model, input_shape)
   lines = [_HEADINGS, *map(_texts, rows(model, shape))]

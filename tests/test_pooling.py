@@ -225,7 +225,7 @@ X = np.ones((2, 6, 6, 4), 'float32')
     (X, (7,), r'window_shape \(7, 7\) .*larger than the padded input \(6, 6\)'),
     (X, (2, 0), 'strides must be at least 1 .*got 0'),
     (X, (2, (1, 2, 3)), r'strides \(1, 2, 3\) has 3 entries'),
-    (X, (2, 1, 'valid'), "padding must be 'SAME', 'VALID'.*got 'valid'"),
+    (X, (2, 1, 'valit'), "padding must be 'SAME', 'SAME_LOWER', 'VALID',.*got 'valit'"),
     (X, (2, 1, -1), 'padding must not be negative, got -1'),
     (X, (2, 1, ((1, 1),)), r'padding must be .*got \(\(1, 1\),\)'),
   ],

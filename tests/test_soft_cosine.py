@@ -277,7 +277,7 @@ X, KERNEL, MIXING = (np.ones(s, 'float32') for s in ((2, 6, 6, 4), (3, 3, 4, 5),
     ({'feature_group_count': 3}, 'feature_group_count 3 does not divide'),
     ({'strides': 0}, 'strides must be at least 1 .*got 0'),
     ({'kernel_dilation': (0, 1)}, r'kernel_dilation must be at least 1 .*got \(0, 1\)'),
-    ({'padding': 'same'}, "padding must be 'SAME', 'VALID'.*got 'same'"),
+    ({'padding': 'sam'}, "padding must be 'SAME', 'SAME_LOWER', 'VALID'.*got 'sam'"),
     ({'padding': 'VALID', 'x': X[:, :2]}, 'kernel window .*larger than the padded input'),
   ],
 )

@@ -15,8 +15,8 @@ import numpy as np
 from jax.sharding import AxisType
 
 from experiments.results import Trial, result
-from scs_jax.data import augment, batches
-from scs_jax.train import Experiment, State, sharding, steps
+from scs_jax.data import batches
+from scs_jax.train import Experiment, State, sharding
 from scs_jax.train import config as configuration
 from scs_jax.train.keys import MAY_CHANGE
 from scs_jax.workdir import Checkpoints, MetricLog, claim, folder
@@ -72,21 +72,11 @@ def _train(experiment: Experiment, workdir: pathlib.Path) -> tuple[State, dict[s
 def _all_steps(experiment: Experiment) -> Callable[..., tuple[State, jax.Array]]:
   """Returns the function from the first state to the last one and the losses `[steps]`.
 
-  The seed is an argument of the program, so all seeds of a row share one compiled program. This is
-  why the step is made here, and not by `Experiment.train_step_function`.
+  The seed is an argument of the program, so all seeds of a row share one compiled program.
   """
-  config: Any = experiment.config
 
   def all_steps(state: State, seed: Any, images: Any, labels: Any, order: Any):
-    train_step = steps.make_train_step(
-      experiment.structure,
-      experiment.optimizer,
-      objective=experiment.objective,
-      augmentation=augment.make(**config.augment),
-      label_smoothing=config.label_smoothing,
-      ema_decay=config.ema_decay,
-      seed=seed,
-    )
+    train_step = experiment.train_step_function(seed=seed)
 
     def step(state: State, seen: dict[str, jax.Array]):
       batch = {'image': images[seen['index']], 'label': labels[seen['index']], **seen}

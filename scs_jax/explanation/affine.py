@@ -142,10 +142,13 @@ def _apply(equation: JaxprEqn, operands: list[Value]) -> list[Value]:
     if name == 'custom_jvp_call' and _is_exact(inner, operands):
       return _homogeneous(equation, operands, adds=False)  # keeps its derivative, which is faster
     return evaluate(inner, operands)
-  if name == 'cond' and all(
-    _is_exact(branch, operands[1:]) for branch in equation.params['branches']
-  ):  # such as the choice between platforms
-    return _homogeneous(equation, operands, adds=False)
+  if name == 'cond':
+    branches, platforms = (equation.params.get(n) for n in ('branches', 'branches_platforms'))
+    if all(_is_exact(branch, operands[1:]) for branch in branches):
+      return _homogeneous(equation, operands, adds=False)
+    if platforms:  # as of jax.lax.platform_dependent; None stands for all other platforms
+      here = [p is None or jax.default_backend() in p for p in platforms].index(True)
+      return evaluate(branches[here], operands[1:])
   if name == 'scan':
     return _unroll(equation, operands)
   if name == 'stop_gradient':  # the value counts, whatever JAX would derive

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen
-from flax.linen import dtypes
 from jax import lax
 from jax.typing import DTypeLike
 
@@ -51,7 +50,7 @@ class SharpenedCosineSimilarity(linen.Module):
     precision: of the products, see `jax.lax.Precision`.
     method: how the dot products are computed, see `sharpened_cosine_similarity`.
     kernel_init: initializer of the kernels.
-    promote_dtype: brings input and kernel to one dtype, as for `flax.linen.Conv`.
+    promote_dtype: brings input and kernel to one dtype, as for `flax.linen.Conv`; None is its rule.
     preferred_element_type: dtype of the output; None is that of the products.
 
   Example:
@@ -88,7 +87,7 @@ class SharpenedCosineSimilarity(linen.Module):
   precision: lax.PrecisionLike = None
   method: str = 'auto'
   kernel_init: parameters.Initializer = linen.initializers.lecun_normal()
-  promote_dtype: Callable[..., Any] = dtypes.promote_dtype
+  promote_dtype: Callable[..., Any] | None = None
   preferred_element_type: DTypeLike | None = None
 
   @linen.compact
@@ -129,7 +128,11 @@ class SharpenedCosineSimilarity(linen.Module):
       scale = self.param('scale', lambda _: parameters.initial_scale(scale_init, self.param_dtype))
     p = self._learned_or_fixed('p', self.p_init, self.p_mode, shape[-1])
     q = self._learned_or_fixed('q', self.q_init, self.q_mode, shape[-1])
-    return *self.promote_dtype(x, kernel, dtype=self.dtype), p, q, scale
+    if self.promote_dtype is None:
+      x, kernel = parameters.promoted(x, kernel, self.dtype)
+    else:
+      x, kernel = self.promote_dtype(x, kernel, dtype=self.dtype)
+    return x, kernel, p, q, scale
 
   def _learned_or_fixed(
     self, name: str, init: parameters.Init, mode: str, kernels: int

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.nnx.nn import dtypes
 from jax import lax
 from jax.typing import DTypeLike
 
@@ -73,7 +72,7 @@ class SharpenedCosineSimilarity(nnx.Module):
     precision: lax.PrecisionLike = None,
     method: str = 'auto',
     kernel_init: parameters.Initializer = DEFAULT_KERNEL_INIT,
-    promote_dtype: Callable[..., Any] = dtypes.promote_dtype,
+    promote_dtype: Callable[..., Any] | None = None,
     preferred_element_type: DTypeLike | None = None,
     kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
     rngs: nnx.Rngs,
@@ -111,7 +110,7 @@ class SharpenedCosineSimilarity(nnx.Module):
       precision: of the products, see `jax.lax.Precision`.
       method: how the dot products are computed, see `sharpened_cosine_similarity`.
       kernel_init: initializer of the kernels.
-      promote_dtype: brings input and kernel to one dtype, as for `flax.nnx.Conv`.
+      promote_dtype: brings input and kernel to one dtype, as for `flax.nnx.Conv`; None is its rule.
       preferred_element_type: dtype of the output; None is that of the products.
       kernel_metadata: of the parameter `kernel`, such as its sharding.
       rngs: random streams; the layer draws three keys from 'params', whatever it learns.
@@ -194,8 +193,11 @@ class SharpenedCosineSimilarity(nnx.Module):
 
   def _operands(self, x: jax.Array) -> tuple:
     """Returns input, kernel, p, q and scale as the ops take them."""
-    x = as_floating('x', x)
-    x, kernel, _ = self.promote_dtype((x, self.kernel[...], None), dtype=self.dtype)
+    x, kernel = as_floating('x', x), self.kernel[...]
+    if self.promote_dtype is None:
+      x, kernel = parameters.promoted(x, kernel, self.dtype)
+    else:
+      x, kernel, _ = self.promote_dtype((x, kernel, None), dtype=self.dtype)
     return x, kernel, self.p, self.q, None if self.scale_init is None else self.scale[...]
 
 

@@ -169,6 +169,14 @@ def check_transposes(options: Mapping[str, Any]) -> None:
       )
 
 
+def promoted(
+  x: jax.Array, kernel: jax.Array, dtype: DTypeLike | None
+) -> tuple[jax.Array, jax.Array]:
+  """Returns input and kernel in `dtype`; None is the dtype that both promote to."""
+  dtype = dtype or common_dtype(x.dtype, kernel.dtype)
+  return x.astype(dtype), kernel.astype(dtype)
+
+
 def check_no_bias(use_bias: bool) -> None:
   """Raises ArgumentError if a bias is asked for."""
   if use_bias:

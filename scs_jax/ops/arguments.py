@@ -267,6 +267,21 @@ def check_center(
     )
 
 
+def as_parameters(
+  p: jax.typing.ArrayLike,
+  q: jax.typing.ArrayLike,
+  kernel_q: jax.typing.ArrayLike | None,
+  out: int,
+  dtype: jnp.dtype,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns p, q and kernel_q, checked, each a scalar or `[out]` of `dtype`."""
+  power = as_scalar_or_features('p', p, out, dtype, positive=True)
+  q = as_scalar_or_features('q', q, out, dtype, positive=False)
+  if kernel_q is None:
+    return power, q, q
+  return power, q, as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
+
+
 def as_scalar_or_features(
   name: str, value: jax.typing.ArrayLike, out: int, dtype: jnp.dtype, *, positive: bool
 ) -> jax.Array:

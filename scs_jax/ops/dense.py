@@ -44,8 +44,8 @@ def sharpened_cosine_dense(
   Example:
     >>> import jax.numpy as jnp
     >>> import scs_jax
-    >>> scs_jax.sharpened_cosine_dense(jnp.array([3.0, 4.0]), jnp.array([[4.0], [3.0]])).round(3)
-    Array([0.96], dtype=float32)
+    >>> scs_jax.sharpened_cosine_dense(jnp.ones((32, 64)), jnp.ones((64, 10)), p=2.0).shape
+    (32, 10)
   """
   x, kernel = arguments.as_floating('x', x), arguments.as_floating('kernel', kernel)
   if not x.ndim or kernel.ndim != 2:

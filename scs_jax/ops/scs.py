@@ -56,20 +56,18 @@ def sharpened_cosine_similarity(
 
   With `center`, `s` and `k` lose their means over window and features of the group, so `c` is
   Pearson's correlation (zero-mean normalised cross-correlation). An offset of the image then
-  changes nothing, as a factor changes nothing at `q` 0. Outside the image is the mean of the image
-  in each group, so that this holds at the border too.
+  changes nothing, also at the border: outside the image is its mean in each group.
 
-  Norms, ratio and power are computed in float32, or in float64 if an input is float64. The result
-  is cast to the dtype of `x`. If `x` and `kernel` are narrower than float32, derivatives are
-  evaluated at the rounded output. Values are right for norms between 1e-33 and 1e37, derivatives
-  between 1e-30 and 1e30. Values of an image that are less than 1e-18 of its largest count as 0.
+  Norms, ratio and power are computed in float32, or in float64 if an input is float64. If `x` and
+  `kernel` are narrower, derivatives are evaluated at the rounded output. Values are right for norms
+  between 1e-33 and 1e37, derivatives between 1e-30 and 1e30. Values of an image that are less than
+  1e-18 of its largest count as 0.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
     kernel: `[*window, in // feature_group_count, out]`, floating.
     p: sharpening exponent, a scalar or `[out]`, greater than 0; 1 is plain cosine similarity.
-    q: added to the norm of the patch, a scalar or `[out]`, at least 0. Patches much shorter than q
-      give values near 0.
+    q: added to the norm of the patch, a scalar or `[out]`, at least 0.
     kernel_q: added to the norm of the kernel, like `q`; None means `q`.
     center: whether the means of patch and kernel are subtracted.
     strides: step of the window, an integer or one for each spatial dimension; None is 1.
@@ -80,18 +78,12 @@ def sharpened_cosine_similarity(
     kernel_dilation: step between the positions inside a window, like `strides`.
     feature_group_count: number of groups the features are split into; `in` groups make the
       operation depthwise.
-    mask: shape of `kernel`, ones where the kernel sees the patch, zeros elsewhere. A kernel is then
-      compared with what it sees of the patch: the norm counts nothing else. The norms take a second
-      convolution.
-    method: how the dot products are computed. All methods agree to rounding at
-      `precision='highest'`.
-
-      - 'convolution': XLA's convolution. The norms come from one squared channel for each group.
-      - 'shifts': products of the shifted image, added. Fast for depthwise kernels on CPU, slow for
-        dense ones.
-      - 'patches': materialises every patch, which takes about `prod(window)` times the memory of
-        the image. It is the readable reference.
-      - 'auto': the convolution, except for some shapes on CPU, see `scs_jax/ops/cpu.py`.
+    mask: shape of `kernel`, ones where the kernel sees the patch, zeros elsewhere. The norm of the
+      patch counts what the kernel sees; it takes a second convolution.
+    method: how the dot products are computed; all agree to rounding at `precision='highest'`.
+      'auto' chooses by shape and platform, see `scs_jax/ops/cpu.py`. 'convolution' is XLA's;
+      'shifts' adds products of the shifted image, fast for depthwise kernels on CPU; 'patches'
+      materialises every patch: the readable reference, at `prod(window)` times the memory.
     precision: of the products, as for `lax.conv_general_dilated`. 'patches' always uses 'highest'.
     preferred_element_type: dtype of the result; None is that of `x`.
 
@@ -123,11 +115,7 @@ def sharpened_cosine_similarity(
     mask = masking.as_mask(mask, kernel, center)
     kernel = kernel * mask
   dtype, out = arguments.accumulation_dtype(x, kernel), kernel.shape[-1]
-  power = arguments.as_scalar_or_features('p', p, out, dtype, positive=True)
-  q = q_k = arguments.as_scalar_or_features('q', q, out, dtype, positive=False)
-  if kernel_q is not None:
-    q_k = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
-
+  power, q, q_k = arguments.as_parameters(p, q, kernel_q, out, dtype)
   if center:
     arguments.check_center(kernel.shape, input_dilation)
   return _similarity(

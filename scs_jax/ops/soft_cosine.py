@@ -84,10 +84,7 @@ def soft_cosine_similarity(
       f'mixing must be [{features}, rank] for a kernel of shape {kernel.shape}, got {mixing.shape}'
     )
   dtype = arguments.accumulation_dtype(x, kernel, mixing)
-  p = arguments.as_scalar_or_features('p', p, out, dtype, positive=True)
-  q = q_k = arguments.as_scalar_or_features('q', q, out, dtype, positive=False)
-  if kernel_q is not None:
-    q_k = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
+  p, q, q_k = arguments.as_parameters(p, q, kernel_q, out, dtype)
 
   rank = mixing.shape[1]
   common = arguments.common_dtype(x.dtype, kernel.dtype, mixing.dtype)

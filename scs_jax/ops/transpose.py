@@ -74,10 +74,7 @@ def sharpened_cosine_transpose(
   pads = _pads(padding, kernel.shape[:rank], steps, dilation)
   x, window = arguments.seen_by_kernel(x, kernel, 1, pads, steps, dilation, 1)
   dtype = arguments.accumulation_dtype(x, kernel)
-  p = arguments.as_scalar_or_features('p', p, out, dtype, positive=True)
-  q = q_k = arguments.as_scalar_or_features('q', q, out, dtype, positive=False)
-  if kernel_q is not None:
-    q_k = arguments.as_scalar_or_features('kernel_q', kernel_q, out, dtype, positive=False)
+  p, q, q_k = arguments.as_parameters(p, q, kernel_q, out, dtype)
 
   common = arguments.common_dtype(x.dtype, kernel.dtype)
   s, k = x.astype(common), kernel.astype(common).astype(dtype)

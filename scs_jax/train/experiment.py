@@ -317,8 +317,13 @@ class Experiment:
     with_sharding = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
     return jax.tree.map(with_sharding, self.state_shapes, shardings)
 
-  def train_step_function(self, gather: Callable[[Any], Any] = lambda params: params) -> Callable:
-    """Returns the pure function of state and batch that `train_step` compiles."""
+  def train_step_function(
+    self, gather: Callable[[Any], Any] = lambda params: params, seed: Any = None
+  ) -> Callable:
+    """Returns the pure function of state and batch that `train_step` compiles.
+
+    `seed` may be traced; None is that of the config.
+    """
     alpha, classes = self.config.augment.mixup, self.sizes['num_classes']
     return steps.make_train_step(
       self.structure,
@@ -328,7 +333,7 @@ class Experiment:
       mix=functools.partial(mixup, alpha=alpha, num_classes=classes) if alpha else None,
       label_smoothing=self.config.label_smoothing,
       average=self.average,
-      seed=self.config.seed,
+      seed=self.config.seed if seed is None else seed,
       accumulate_steps=self.config.accumulate_steps,
       frozen=self.frozen,
       gather=gather,
