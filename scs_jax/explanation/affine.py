@@ -143,7 +143,8 @@ def _apply(equation: JaxprEqn, operands: list[Value]) -> list[Value]:
       return _homogeneous(equation, operands, adds=False)  # keeps its derivative, which is faster
     return evaluate(inner, operands)
   if name == 'cond':
-    branches, platforms = (equation.params.get(n) for n in ('branches', 'branches_platforms'))
+    branches = equation.params['branches']
+    platforms = equation.params.get('branches_platforms')
     if all(_is_exact(branch, operands[1:]) for branch in branches):
       return _homogeneous(equation, operands, adds=False)
     if platforms:  # as of jax.lax.platform_dependent; None stands for all other platforms
