@@ -8,7 +8,16 @@ from scs_jax.train.config import Config
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'configs'
 # The files that the tests cover. A config of your own in the same folder needs no test.
-NAMES = ('cifar10', 'fashion_mnist', 'gallery', 'imagenet', 'mnist', 'quickstart', 'records')
+NAMES = (
+  'cifar10',
+  'fashion_mnist',
+  'gallery',
+  'imagenet',
+  'invariant',
+  'mnist',
+  'quickstart',
+  'records',
+)
 
 
 def load_module(name: str) -> types.ModuleType:
