@@ -17,7 +17,7 @@ def main() -> None:
 def of(lines: list[dict]) -> str:
   """Returns the table in Markdown: a row for each data set, network and method."""
   rows = [
-    '| data (seeds) | network, accuracy | method | 2×2 | 3×3 | deletion | insertion | sum / logit |',
+    '| data (seeds) | network, accuracy | method | 2×2 | 3×3 | deletion | insertion | sum/logit |',
     '|---|---|---|---|---|---|---|---|',
   ]
   lines = [line for line in lines if 'methods' in line]

@@ -60,8 +60,8 @@ def sharpened_cosine_similarity(
 
   Norms, ratio and power are computed in float32, or in float64 if an input is float64. If `x` and
   `kernel` are narrower, derivatives are evaluated at the rounded output. Values are right for norms
-  between 1e-33 and 1e37, derivatives between 1e-30 and 1e30. Values of an image that are less than
-  1e-18 of its largest count as 0.
+  between 1e-33 and 1e37 (of narrow kernels 1e-18 and 1e18), derivatives between 1e-30 and 1e30.
+  Values of an image that are less than 1e-18 of its largest count as 0.
 
   Args:
     x: `[batch, *spatial, in]`, floating; one to three spatial dimensions.
@@ -179,13 +179,16 @@ def _similarity(
     s_norm = masking.masked_patch_norms(s, mask, window, groups, dtype)
   else:
     s_norm = windows.patch_norms(s, window, groups, dtype)
-  k_unit = power_of_two(k, axes)
-  k = (k * (1 / k_unit)).astype(common)
-  k_length = safe_sqrt(jnp.square(k.astype(dtype)).sum(axes, keepdims=True)) + q_k / k_unit
+  k = k.astype(common).astype(dtype)
+  unit = power_of_two(k, axes)
+  k_norm = safe_sqrt(jnp.square(k * (1 / unit)).sum(axes, keepdims=True))
   # Kernels are divided by their length before they slide, unless their dtype would round them.
   exact = common == dtype
   if exact:
-    k, k_length = quotient(k, k_length), jnp.ones_like(k_length)
+    k = quotient(k * (1 / unit), k_norm + q_k / unit)
+    k_length = jnp.ones_like(unit)
+  else:
+    k, k_length = k.astype(common), k_norm * unit + q_k
   dot = correlate(s, k, window, groups, method=method, precision=precision, dtype=dtype)
 
   def finish(dot, s_norm, k_length, q, p):
