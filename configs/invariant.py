@@ -27,7 +27,7 @@ scs = lambda features, window: {'kind': 'scs', 'features': features, 'window': w
 SMALL = (scs(11, 5), POOL, scs(12, 3), POOL, scs(10, 3), {**POOL, 'window': 4}, HEAD)
 WIDE = (scs(32, 3), POOL, scs(64, 3), POOL, scs(128, 3), POOL, HEAD)
 # Name of the data set, stack, epochs and augmentation.
-DATA = {
+NETWORKS = {
   'quickstart': (
     'mnist5k',
     SMALL,
@@ -51,9 +51,9 @@ def get_config(argument: str = 'quickstart,contrast') -> ConfigDict:
   """Returns the config of 'DATA,VARIANT'."""
   data, _, variant = argument.partition(',')
   variant = variant or 'contrast'
-  check_known('data', data, tuple(DATA))
+  check_known('data', data, tuple(NETWORKS))
   check_known('variant', variant, VARIANTS)
-  name, stack, epochs, augment = DATA[data]
+  name, stack, epochs, augment = NETWORKS[data]
   config = default('scs_net')
   config.data.name = name
   config.augment.update(augment)

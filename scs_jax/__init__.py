@@ -9,7 +9,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from scs_jax.errors import ArgumentError
+from scs_jax.errors import ArgumentError, MissingPackageError
 from scs_jax.explanation import explain
 from scs_jax.layers import linen, nnx
 from scs_jax.ops import (
@@ -70,6 +70,7 @@ def load(source: str | os.PathLike, step: int | None = None) -> 'flax.nnx.Module
     scs_jax.errors.ArgumentError: there is no such name, file, run or checkpoint; the message
       suggests the nearest name.
     scs_jax.errors.UserError: the file of a name is damaged.
+    scs_jax.errors.MissingPackageError: a workdir needs a package of the extra `[train]`.
     scs_jax.workdir.CheckpointError: the checkpoint is damaged or absent, or none is intact.
 
   Example:
@@ -78,10 +79,10 @@ def load(source: str | os.PathLike, step: int | None = None) -> 'flax.nnx.Module
     >>> model = scs_jax.load('/tmp/quickstart')  # doctest: +SKIP
     >>> logits = model(images)  # doctest: +SKIP
   """
-  text, pretrained = os.fspath(source), importlib.import_module('scs_jax.pretrained')
+  text, pretrained = os.fspath(source), _room('pretrained')
   kind = pretrained.kind_of(text)
   if kind == 'workdir':
-    return importlib.import_module('scs_jax.train').load(source, step)
+    return _room('train').load(source, step)
   if step is not None:
     raise ArgumentError(f'step={step} is for the checkpoints of a workdir, and {text!r} has none')
   return pretrained.load(text) if kind == 'name' else pretrained.weights.load(text)
@@ -90,5 +91,17 @@ def load(source: str | os.PathLike, step: int | None = None) -> 'flax.nnx.Module
 def __getattr__(name: str) -> Any:
   """Imports the rooms for training when they are first used."""
   if name in ('data', 'export', 'models', 'pretrained', 'summary', 'train'):
-    return importlib.import_module(f'scs_jax.{name}')
+    return _room(name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def _room(name: str) -> Any:
+  """Imports a room; says how to install what it needs if that is absent."""
+  try:
+    return importlib.import_module(f'scs_jax.{name}')
+  except ModuleNotFoundError as error:
+    if (error.name or 'scs_jax').startswith('scs_jax'):
+      raise
+    raise MissingPackageError(
+      f"scs_jax.{name} needs {error.name}, which is absent; run: pip install 'scs-jax[train]'"
+    ) from error

@@ -56,7 +56,7 @@ _OF_DISKS = (
 )
 _FLAGS = ('config', 'workdir', 'mode', 'step', 'output', 'list', 'distributed')
 _NETWORK_MODES = ('summary', 'export')  # of a config, a workdir or a network of the package
-_EXAMPLE = 'python -m scs_jax.main --config=configs/quickstart.py --workdir=/tmp/quickstart'
+_EXAMPLE = 'scs-jax --config=quickstart --workdir=/tmp/quickstart'
 
 
 def main(config: configuration.Config) -> None:
@@ -210,6 +210,11 @@ def _check_words(argv: list[str]) -> None:
 
 def config_of(workdir: str) -> str:
   """Returns the path of the config that a workdir holds."""
+  if workdir in pretrained.names() and not folder(workdir).is_dir():
+    raise ArgumentError(
+      f'--workdir={workdir} is a network of the package, which --mode={_MODE.value} does not take: '
+      f'give the workdir of a run, or use scs_jax.load({workdir!r}) in Python'
+    )
   path = folder(workdir)
   read_config(path)  # raises ArgumentError if it holds no run
   return str(path / 'config.json')

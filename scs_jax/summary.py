@@ -69,7 +69,7 @@ def table(model: nnx.Module, input_shape: Sequence[int] | None = None) -> str:
     >>> table = scs_jax.summary.table(scs_jax.load('mnist_1382'))
     >>> print(*table.splitlines()[:2], sep=chr(10))
     layer        kind                         output  parameters    flops  p      q
-    scs_0        SharpenedCosineSimilarity   28×28×8         202  346,614  2  0.665
+    scs_0        SharpenedCosineSimilarity   28×28×8         202  346,814  2  0.665
   """
   shape = input_shape_of(model, input_shape)
   lines = [_HEADINGS, *map(_texts, rows(model, shape))]
@@ -144,7 +144,7 @@ def _calls(
     def call(self: nnx.Module, *args: Any, **kwargs: Any) -> Any:
       y = kind.__call__(self, *args, **kwargs)
       output = tuple(y.shape[1:]) if isinstance(y, jax.Array) else None
-      count = functools.partial(_flops, functools.partial(kind.__call__, self, **kwargs), *args)
+      count = functools.partial(_flops, self, functools.partial(kind.__call__, **kwargs), *args)
       calls.append(Call(path, output, count))
       return y
 
@@ -166,7 +166,7 @@ def _totals(model: nnx.Module, input_shape: tuple[int, ...]) -> str:
     for kind in (nnx.Param, nnx.BatchStat)
   )
   statistics = f' and {others:,} statistics' if others else ''
-  flops = _flops(lambda images: model(images), images)
+  flops = _flops(model, lambda model, images: model(images), images)
   return (
     f'{parameters:,} parameters{statistics}; {flops:,} flops for one image of '
     f'{_with_crosses(input_shape)}'
@@ -202,15 +202,21 @@ def _images(input_shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
 
 
-def _flops(function: Callable[..., Any], *arguments: Any) -> int:
-  """Returns the flops of a call, as XLA counts them; what is no array stays as it is."""
-  leaves, tree = jax.tree.flatten(arguments)
+def _flops(model: nnx.Module, function: Callable[..., Any], *arguments: Any) -> int:
+  """Returns the flops of `function(model, *arguments)`, as XLA counts them.
+
+  Arguments that are no arrays stay as they are. The model's arrays are arguments too: as constants,
+  a bias of zeros would not be counted.
+  """
+  graph, state = nnx.split(model)
+  leaves, tree = jax.tree.flatten((state, *arguments))
   of_array = [isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in leaves]
 
   def call(*arrays: jax.Array) -> Any:
     rest = iter(arrays)
     given = (next(rest) if on else leaf for leaf, on in zip(leaves, of_array, strict=True))
-    return function(*jax.tree.unflatten(tree, given))
+    state, *rest_of = jax.tree.unflatten(tree, given)
+    return function(nnx.merge(graph, state), *rest_of)
 
   arrays = [leaf for leaf, on in zip(leaves, of_array, strict=True) if on]
   shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays]

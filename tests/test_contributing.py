@@ -55,7 +55,7 @@ def test_a_model_a_config_and_a_data_set_of_ones_own_train_from_their_folder(fol
     '--config.log_every_steps=1',
   )
   assert 'my_nets:MyNet on my_data:load' in said
-  assert 'starting of 2 steps' in said
+  assert 'starting, 2 steps' in said
   assert 'accuracy' in said.splitlines()[-1]
   loaded = "import scs_jax; print(scs_jax.load('run').layer.out_features)"
   assert python(folder, '-c', loaded).strip() == '6'

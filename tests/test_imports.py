@@ -158,3 +158,19 @@ def test_importing_the_package_loads_no_training_dependency():
     [sys.executable, '-c', c], capture_output=True, text=True, check=True
   )
   assert set(run(code).stdout.split()) <= set(run(base).stdout.split())
+
+
+def test_a_room_that_lacks_a_package_says_how_to_install_it():
+  code = (
+    'import sys, scs_jax; sys.modules["ml_collections"] = None\n'
+    'for use in (lambda: scs_jax.train, lambda: scs_jax.load(".")):\n'
+    '  try: use()\n'
+    '  except scs_jax.errors.MissingPackageError as error: print(error)'
+  )
+  answers = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  ).stdout.splitlines()
+  assert len(answers) == 2
+  for answer in answers:
+    assert 'scs_jax.train needs ml_collections' in answer
+    assert "pip install 'scs-jax[train]'" in answer

@@ -35,7 +35,7 @@ def test_trains_goes_on_and_evaluates(tmp_path):
   ]
   first = run(*tiny)
   assert first.returncode == 0, first.stderr
-  assert 'starting of 2 steps' in first.stdout
+  assert 'starting, 2 steps' in first.stdout
   config = json.loads((tmp_path / 'run' / 'config.json').read_text())
   assert (config['data']['train_split'], config['ema_decay']) == ('train[:64]', None)
   assert (config['eval_every_epochs'], config['augment']['flip']) == (0.5, False)
@@ -120,7 +120,7 @@ def test_mistakes_are_one_line_each(tmp_path):
     ),
     (*quick, '--wokdir=a'): 'unknown flag --wokdir; did you mean --workdir? --help lists all',
     (*quick, '--step=3'): '--step=3 is for the other modes than train',
-    (workdir,): '--config must be given, for example python -m scs_jax.main --config=configs/quick',
+    (workdir,): '--config must be given, for example scs-jax --config=quick',
     ('--config=configs/quikstart.py', workdir): "did you mean 'configs/quickstart.py'?",
     ('--config=configs/gallery.py:mnist', workdir): "gallery.py has no 'mnist'; it has",
     (f'--config={tmp_path}/config.json', workdir): f'--config={tmp_path}/config.json cannot be',

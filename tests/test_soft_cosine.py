@@ -60,6 +60,7 @@ SOFT_CASES = (
 )
 
 
+@quick
 @hypothesis.settings(max_examples=40, derandomize=True, deadline=None, database=None)
 @hypothesis.given(*SOFT_CASES)
 def test_equals_loop(case, rank, mixing_dtype):

@@ -50,7 +50,14 @@ def test_a_stack_as_counted_by_hand():
   assert conv.p is None
   head = rows['head_5', 'Linear']
   assert (head.output, head.parameters) == ((5,), (27 + 1) * 5)
-  assert head.flops == 2 * 27 * 5
+  assert head.flops == 2 * 27 * 5 + 5  # and the bias
+
+
+def test_flops_do_not_depend_on_the_values_of_the_weights():
+  model = build('scs_net', variant='conv')
+  flops = [row.flops for row in summary.rows(model)]
+  model.head_5.bias[...] += 1  # zeros before
+  assert [row.flops for row in summary.rows(model)] == flops
 
 
 def test_a_layer_that_is_called_again_has_two_rows_and_is_counted_once():

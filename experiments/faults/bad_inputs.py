@@ -1,6 +1,7 @@
 """Inputs that are wrong: each must be answered by one line with argument, value and remedy.
 
-python -m experiments.faults.bad_inputs      tries all that one process can try, in ten seconds
+python -m experiments.faults.bad_inputs      tries all that one process can try
+python -m experiments.faults.bad_inputs 4    tries every fourth of them, and one of each kind
 
 `python -m experiments.faults --only=bad_inputs` also tries those that need an environment of their
 own, each in a process.
@@ -369,7 +370,7 @@ JSON = {
 # ------------------------------------------------------------------------------------ Command line
 
 COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-  'nothing': ((), ('--config and --workdir must be given', '--config=configs/quickstart.py')),
+  'nothing': ((), ('--config and --workdir must be given', '--config=quickstart')),
   'no config': (('--workdir=DIR/run',), ('--config must be given', 'for example')),
   'no workdir': ((QUICK[0],), ('--workdir must be given', 'for example')),
   'empty workdir': ((QUICK[0], '--workdir='), ("--workdir is ''", 'name a folder')),
@@ -424,6 +425,9 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "{'kind': 'scs', 'features': 4}", "must end with its only 'head'")),
   'explorer of nothing': (('--mode=explorer', QUICK[1]), ('holds no run', 'train first')),
   'step that is no number': ((*QUICK, '--mode=eval', '--step=last'), ('--step=last',)),
+  'explanation of a network of the package': (
+    ('--mode=explain', '--workdir=mnist_1382'), ('mnist_1382', '--mode=explain', 'scs_jax.load'),
+  ),
   'evaluation of nothing': ((*QUICK, '--mode=eval'), ('holds no run', 'train first')),
   'pictures of nothing': ((*QUICK, '--mode=pictures'), ('holds no run', 'train first')),
   'distributed that is no boolean': ((*QUICK, '--distributed=2'), ('--distributed=2',)),
@@ -545,8 +549,12 @@ def write_modules(folder: pathlib.Path) -> None:
   (folder / 'my_nets.py').write_text(MY_NETS)
 
 
-def quick(folder: pathlib.Path) -> dict[str, str]:
-  """Tries everything that one process can try.
+def quick(folder: pathlib.Path, every: int = 1) -> dict[str, str]:
+  """Tries what one process can try.
+
+  Args:
+    folder: gets the files of the inputs.
+    every: one input in so many is tried, from the first of each kind on.
 
   Returns:
     The name of each input, and what is wrong with its answer: '' if nothing is.
@@ -555,16 +563,31 @@ def quick(folder: pathlib.Path) -> dict[str, str]:
   sys.path.insert(0, str(folder))
   found = {}
   kept = [data.load('mnist5k', split) for split in ('train', 'test')]  # for all inputs
-  for name, words, said in command_lines(folder):
+  for name, words, said in chosen(list(command_lines(folder)), every):
     typed = [word.replace('DIR', str(folder)) for word in words]
     found[name] = _wrong(functools.partial(_main, typed), said)
     if (folder / 'run').exists():
       found[name] += ' It left a workdir behind.'
       shutil.rmtree(folder / 'run')
-  for name, (code, said) in CALLS.items():
+  for name, (code, said) in chosen(list(CALLS.items()), every):
     found[f'call: {name}'] = _wrong(functools.partial(exec, code, {}), said)
   del kept
   return found
+
+
+def chosen(cases: Sequence[Any], every: int) -> list[Any]:
+  """Returns one in so many of the cases of each kind, from the first on.
+
+  A key of the config is a kind, and so is the other text before a colon: each call is its own.
+  """
+  seen: dict[str, int] = {}
+  kept = []
+  for case in cases:
+    kind = re.findall(r'^config: [\w.]+|^[^:]+', case[0])[0]
+    if seen.setdefault(kind, 0) % every == 0:
+      kept.append(case)
+    seen[kind] += 1
+  return kept
 
 
 Case = tuple[str, tuple[str, ...], tuple[str, ...]]
@@ -655,7 +678,7 @@ if __name__ == '__main__':
   os.environ['JAX_NUM_CPU_DEVICES'] = '8'  # a batch of 63 does not divide by 8
   jax.config.update('jax_num_cpu_devices', 8)
   with tempfile.TemporaryDirectory() as place:
-    answers = quick(pathlib.Path(place))
+    answers = quick(pathlib.Path(place), int(sys.argv[1]) if sys.argv[1:] else 1)
   wrong = {name: answer for name, answer in answers.items() if answer}
   print(json.dumps({'inputs': len(answers), 'not answered well': wrong}, indent=1))
   sys.exit(bool(wrong))

@@ -1018,12 +1018,12 @@ def real_training(bed: Bed) -> str:
   rows = lambda: [json.loads(line) for line in metrics.read_text().splitlines()]
   launch = lambda: bed.launch(*words, workdir=str(metrics.parent), grace=60)
   launcher = launch()
-  launcher.wait_for('starting of 200 steps')
+  launcher.wait_for('starting, 200 steps')
   bed.cut()
   wait_for(lambda: metrics.exists() and len(rows()) > 20)
   bed.manage('--stop', grace=60).finish()
   said = launcher.finish()
-  assert said.count('starting of 200 steps') == 1
+  assert said.count('starting, 200 steps') == 1
   assert 'stopped by' in said
   stopped = max(row['step'] for row in rows())
   assert stopped < 200
@@ -1039,6 +1039,6 @@ def no_tpu(bed: Bed) -> str:
   _real(bed)
   said = bed.launch(workdir=str(bed.folder / 'run')).finish(1)
   assert 'tpu' in said
-  assert 'starting of' not in said
+  assert 'starting, ' not in said
   assert not (bed.folder / 'run' / 'metrics.jsonl').exists()
   return "JAX's error is shown; nothing trains on the CPU; exit code 1"

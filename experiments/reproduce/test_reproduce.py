@@ -26,7 +26,7 @@ def test_an_image_and_its_mirror_image_vote_together():
   assert (left(images / 255).argmax(-1) == examples.labels).mean() < 1
 
 
-def test_one_program_trains_as_the_loop_does(monkeypatch, tmp_path):
+def test_one_program_trains_as_the_loop_does(quick_compilation, monkeypatch, tmp_path):
   """With order, augmentation, schedule and average; the loop's eight devices round differently."""
   changes = {
     'data.name': 'fake',

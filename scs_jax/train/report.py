@@ -20,11 +20,11 @@ _SHARPNESS = 10  # the advised average has 1 / _SHARPNESS of the run
 
 def introduction(experiment: Experiment, mesh: Mesh, start: int) -> str:
   """Returns the first line: what is trained, on what, and from which step."""
-  begin = f'going on at step {start}' if start else 'starting'
+  begin = f'going on at step {start} of' if start else 'starting,'
   return (
     f'{experiment.name}{_classes(experiment.class_names)}: {size(experiment.state_shapes.params)}, '
     f'{mesh.size} {jax.devices()[0].platform} devices, batch {experiment.config.batch_size}, '
-    f'{begin} of {experiment.total_steps} steps'
+    f'{begin} {experiment.total_steps} steps'
   )
 
 
