@@ -155,7 +155,9 @@ r"""
 
 A kernel of the first layer is a small picture of what it looks for. A patch that resembles it gives
 a positive response, and the opposite patch a negative one. Pooling keeps whichever is larger in
-magnitude. Above each response is its largest magnitude.
+magnitude. Above each response is its largest magnitude. It may exceed 1, because `scale_init` gives
+the layers of this network a learned scale. The frames are the border: with `center`, the mean of
+the image is outside.
 """
 
 # %%
