@@ -9,6 +9,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from scs_jax import errors, explanation, layers
 from scs_jax.errors import ArgumentError, MissingPackageError
 from scs_jax.explanation import explain
 from scs_jax.layers import linen, nnx
@@ -25,7 +26,7 @@ from scs_jax.ops import (
 if TYPE_CHECKING:
   import flax.nnx
 
-  from scs_jax import data, export, models, pretrained, summary, train
+  from scs_jax import data, export, models, pretrained, summary, train, workdir
 
 __version__ = '0.2.0.dev0'
 
@@ -33,8 +34,11 @@ __all__ = [
   'abs_max_pool',
   'b_cos',
   'data',
+  'errors',
   'explain',
+  'explanation',
   'export',
+  'layers',
   'linen',
   'load',
   'models',
@@ -47,6 +51,7 @@ __all__ = [
   'soft_cosine_similarity',
   'summary',
   'train',
+  'workdir',
 ]
 
 
@@ -90,7 +95,7 @@ def load(source: str | os.PathLike, step: int | None = None) -> 'flax.nnx.Module
 
 def __getattr__(name: str) -> Any:
   """Imports the rooms for training when they are first used."""
-  if name in ('data', 'export', 'models', 'pretrained', 'summary', 'train'):
+  if name in ('data', 'export', 'models', 'pretrained', 'summary', 'train', 'workdir'):
     return _room(name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 

@@ -49,6 +49,7 @@ MAY_IMPORT = {
     'export',
     'pretrained',
     'summary',
+    'workdir',
   },
 }
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from scs_jax import own
-from scs_jax.data import augment, batches, embedded, folder, npz, prepared, splits
+from scs_jax.data import augment, batches, embedded, folder, images, npz, prepared, splits
 from scs_jax.data.examples import Examples
 from scs_jax.data.sharing import Whole, shared
 from scs_jax.errors import ArgumentError
@@ -27,7 +27,10 @@ __all__ = [
   'augment',
   'batches',
   'evaluation_batches',
+  'folder',
+  'images',
   'load',
+  'npz',
   'sizes',
   'train_batches',
 ]

@@ -14,6 +14,8 @@ from jax.extend.core import ClosedJaxpr
 from scs_jax.errors import ArgumentError, UserError
 from scs_jax.explanation import affine
 
+__all__ = ['Explanation', 'explain']
+
 TOLERANCE = 1e-4  # largest accepted error of completeness, relative to the largest logit
 
 

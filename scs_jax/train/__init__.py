@@ -4,6 +4,7 @@ import os
 
 from flax import nnx
 
+from scs_jax.train import config, keys
 from scs_jax.train.config import Config
 from scs_jax.train.evaluate import evaluate
 from scs_jax.train.experiment import Experiment
@@ -18,10 +19,12 @@ __all__ = [
   'NonFiniteError',
   'State',
   'as_float',
+  'config',
   'draw',
   'draw_explanations',
   'evaluate',
   'evaluate_checkpoint',
+  'keys',
   'load',
   'run',
   'train_and_evaluate',

@@ -1,0 +1,1 @@
+"""A notebook that shows what the package does."""
