@@ -16,7 +16,6 @@ from scs_jax.models.parts import ConvBlock
 CONVOLUTION = 'convolution'
 BLOCK = 'convolution + BatchNorm + ReLU'
 SCS = 'SCS, auto'
-CENTRED = 'SCS, centred'
 BY_CONVOLUTION = 'SCS, convolution'
 BY_PATCHES = 'SCS, patches'
 ONES_KERNEL = 'SCS, kernel of ones (peers)'
@@ -110,7 +109,6 @@ def formulations(shape: Shape, dtype: jax.typing.DTypeLike | None = None) -> dic
     CONVOLUTION: make(nnx.Conv, use_bias=False),
     BLOCK: make(ConvBlock, param_dtype=jnp.float32),
     SCS: make(scs),
-    CENTRED: make(scs, center=True),
     BY_CONVOLUTION: make(scs, method='convolution'),
     'SCS, shifts': make(scs, method='shifts'),
     BY_PATCHES: make(scs, method='patches'),

@@ -14,7 +14,6 @@ from experiments.results import newest, read, write_between
 from experiments.speed.layers import (
   BLOCK,
   BY_CONVOLUTION,
-  CENTRED,
   CONVOLUTION,
   ONES_KERNEL,
   SCS,
@@ -37,28 +36,16 @@ def of_table(lines: Iterable[Line], table: str, *names: str) -> list[dict[str, A
 def layers(lines: Iterable[Line]) -> str:
   """Returns the milliseconds of value and all gradients, and what they amount to."""
   lines = of_table(lines, 'layers', 'layer')
-  columns = (CONVOLUTION, BLOCK, SCS, CENTRED, ONES_KERNEL, TORCH_BLOCK, TORCH_SCS)
-  head = (
-    'convolution',
-    'block',
-    'SCS',
-    'centred',
-    'SCS by ones-kernel',
-    'block, torch',
-    'SCS, torch',
-  )
+  columns = (CONVOLUTION, BLOCK, SCS, ONES_KERNEL, TORCH_BLOCK, TORCH_SCS)
+  head = ('convolution', 'block', 'SCS', 'SCS by ones-kernel', 'block, torch', 'SCS, torch')
   rows = []
   for line in lines:
     seconds = line['value and gradients']
     times = [_milliseconds(seconds.get(name)) for name in columns]
     name = f'{_layer(line["layer"])} ({line["batch"]})'
-    ratios = [seconds[kind] / seconds[BLOCK] for kind in (SCS, CENTRED)]
-    rows.append([name, *times, *(f'{ratio:.2f}' for ratio in ratios)])
+    rows.append([name, *times, f'{seconds[SCS] / seconds[BLOCK]:.2f}'])
   dense = [line['value and gradients'] for line in lines if line['groups'] == 1]
-  figures = [
-    f'- {title} / block with groups = 1: {_spread([row[kind] / row[BLOCK] for row in dense])}.'
-    for title, kind in (('SCS', SCS), ('Centred SCS', CENTRED))
-  ]
+  figures = [f'- SCS / block with groups = 1: {_spread([row[SCS] / row[BLOCK] for row in dense])}.']
   for line in lines:
     if line['layer'] == DEPTHWISE:
       seconds = line['value and gradients']
@@ -68,13 +55,7 @@ def layers(lines: Iterable[Line]) -> str:
         'formulation.'
       )
   return '\n'.join(
-    [
-      _origin(lines),
-      '',
-      *_table(['layer (batch)', *head, 'SCS / block', 'centred / block'], rows),
-      '',
-      *figures,
-    ]
+    [_origin(lines), '', *_table(['layer (batch)', *head, 'SCS / block'], rows), '', *figures]
   )
 
 
@@ -158,26 +139,22 @@ def tpu(lines: Iterable[Line]) -> str:
   chains = of_table(lines, 'tpu layers', 'layer', 'formulation', 'dtype')
   costs = {(line['layer'], line['dtype'], line['formulation']): line for line in chains}
   names = list(dict.fromkeys(line['layer'] for line in chains))
-  by_type, centred = {}, []
+  by_type = {}
   for dtype in ('bfloat16', 'float32'):
     ratio = lambda name, what, d=dtype: costs[name, d, SCS][what] / costs[name, d, BLOCK][what]
     by_type[dtype] = {name: ratio(name, 'bytes accessed') for name in names}
   rows = []
   for name in names:
-    kinds = (CONVOLUTION, BLOCK, SCS, CENTRED, ONES_KERNEL)
-    row = {kind: costs[name, 'bfloat16', kind] for kind in kinds}
-    centred.append(row[CENTRED]['bytes accessed'] / row[BLOCK]['bytes accessed'])
+    row = {form: costs[name, 'bfloat16', form] for form in (CONVOLUTION, BLOCK, SCS, ONES_KERNEL)}
     megabytes = [f'{line["bytes accessed"] / 1e6:.0f}' for line in row.values()]
     flops = row[SCS]['flops'] / row[BLOCK]['flops']
-    ratios = (by_type['bfloat16'][name], flops, by_type['float32'][name], centred[-1])
+    ratios = (by_type['bfloat16'][name], flops, by_type['float32'][name])
     rows.append([_layer(name), *megabytes, *(f'{ratio:.2f}' for ratio in ratios)])
   dense = [name for name in names if name != DEPTHWISE]
   figures = [
     f'- SCS / block with groups = 1, {dtype}: {_spread([ratios[name] for name in dense])}.'
     for dtype, ratios in by_type.items()
   ]
-  without = [ratio for name, ratio in zip(names, centred, strict=True) if name != DEPTHWISE]
-  figures.append(f'- Centred SCS / block with groups = 1, bfloat16: {_spread(without)}.')
   steps = of_table(lines, 'tpu steps', 'network', 'variant', 'dtype')
   for dtype in ('bfloat16', 'float32'):
     pair = {line['variant']: line for line in steps if line['dtype'] == dtype}
@@ -191,12 +168,10 @@ def tpu(lines: Iterable[Line]) -> str:
     'convolution',
     'block',
     'SCS',
-    'centred',
     'SCS by ones-kernel',
     'SCS / block',
     'flops',
     'in float32',
-    'centred / block',
   ]
   return '\n'.join([_origin(chains + steps), '', *_table(head, rows), '', *figures])
 

@@ -17,7 +17,6 @@ from experiments.results import add_missing
 from experiments.speed import report
 from experiments.speed.layers import (
   BLOCK,
-  CENTRED,
   CONVOLUTION,
   ONES_KERNEL,
   SCS,
@@ -32,11 +31,9 @@ from scs_jax.errors import MissingPackageError
 
 LAYERS = 4
 BATCH = 128
-FORMULATIONS = {
-  'bfloat16': (CONVOLUTION, BLOCK, SCS, CENTRED, ONES_KERNEL),
-  'float32': (CONVOLUTION, BLOCK, SCS, ONES_KERNEL),
-}
+FORMULATIONS = (CONVOLUTION, BLOCK, SCS, ONES_KERNEL)
 NETWORK = 'ResNet-18 at 32 pixels'
+TYPES = ('bfloat16', 'float32')
 
 
 class Chain(nnx.Module):
@@ -113,13 +110,13 @@ def step_cost(variant: str, dtype: str) -> dict[str, float]:
 def compile_missing() -> None:
   """Adds what is missing in `report.RESULTS`. Each line takes minutes to compile."""
   without_a_chip()
-  for dtype, kinds in FORMULATIONS.items():
+  for dtype in TYPES:
     for shape in SHAPES:
-      for formulation in kinds:
+      for formulation in FORMULATIONS:
         key = {'table': 'tpu layers', 'layer': shape.name, 'formulation': formulation}
         make = lambda s=shape, f=formulation, d=dtype: chain_cost(s, f, jnp.dtype(d))
         add_missing(report.RESULTS, {**key, 'dtype': dtype}, make)
-  for dtype in FORMULATIONS:
+  for dtype in TYPES:
     for variant in ('scs', 'conv'):
       key = {'table': 'tpu steps', 'network': NETWORK, 'variant': variant, 'dtype': dtype}
       add_missing(report.RESULTS, key, lambda v=variant, d=dtype: step_cost(v, d))
