@@ -147,6 +147,7 @@ def test_transposes_of_any_size_have_finite_gradients():
     ({'center': True}, 'center has no meaning in a transposed layer and must be False, got True'),
     ({'feature_group_count': 2}, 'feature_group_count has no meaning .* got 2'),
     ({'use_bias': True}, 'use_bias must be False'),
+    ({'mask': np.ones((3, 3, 2, 4))}, 'mask has no meaning in a transposed layer'),
     ({'padding': 'CIRCULAR'}, "padding must be 'SAME', 'VALID'.*got 'CIRCULAR'"),
   ],
 )

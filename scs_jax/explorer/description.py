@@ -80,9 +80,8 @@ def _layer(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
   if layer is jnp.abs:
     return {'kind': 'abs'}
   if isinstance(layer, AbsMaxPool):
-    strides = 1 if layer.strides is None else layer.strides
     window = resolve_window(
-      shape[:-1], layer.window_shape, strides, layer.padding, shape_name='window_shape'
+      shape[:-1], layer.window_shape, layer.strides, layer.padding, shape_name='window_shape'
     )
     return {
       'kind': 'pool',
@@ -104,7 +103,7 @@ def _similarity(layer: SharpenedCosineSimilarity, shape: tuple[int, ...]) -> dic
     layer.kernel_size,
     layer.strides,
     layer.padding,
-    1 if layer.kernel_dilation is None else layer.kernel_dilation,
+    layer.kernel_dilation,
     shape_name='kernel_size',
   )
   repeats = layer.feature_group_count if layer.share_kernels else 1

@@ -163,9 +163,10 @@ NOT_TRANSPOSED = {
 def check_transposes(options: Mapping[str, Any]) -> None:
   """Raises ArgumentError for an option that has no meaning in a transposed layer."""
   for name, value in NOT_TRANSPOSED.items():
-    if name in options and options[name] is not value and options[name] != value:
+    given = options.get(name, value)
+    if given is not value and (np.ndim(given) or given != value):  # arrays have no truth value
       raise ArgumentError(
-        f'{name} has no meaning in a transposed layer and must be {value!r}, got {options[name]!r}'
+        f'{name} has no meaning in a transposed layer and must be {value!r}, got {given!r}'
       )
 
 
@@ -264,22 +265,8 @@ def similarity(
     kernel = jnp.tile(kernel, feature_group_count)
     mask = None if mask is None else jnp.tile(mask, feature_group_count)
     p, q = (jnp.tile(v, feature_group_count) if jnp.ndim(v) else v for v in (p, q))
-  if kernel.ndim == 2:  # No window: vectors are images of one pixel.
-    one = lambda value: None if value is None else value[None]
-    y = similarity(
-      x[..., None, :],
-      kernel[None],
-      p,
-      q,
-      scale,
-      output=output,
-      share_kernels=False,
-      feature_group_count=feature_group_count,
-      mask=one(mask),
-      center=center,
-      **arguments,
-    )
-    return y[..., 0, :]
+  if no_window := kernel.ndim == 2:  # Vectors are images of one pixel.
+    x, kernel, mask = x[..., None, :], kernel[None], None if mask is None else mask[None]
   batch, x = flat_batch(x, kernel)
   function = b_cos if output == 'b_cos' else sharpened_cosine_similarity
   y = function(
@@ -298,7 +285,8 @@ def similarity(
     y = (y * jnp.broadcast_to(unit, y.shape)).astype(y.dtype)
   if scale is not None:
     y = y * scale.astype(y.dtype)
-  return y if len(batch) == 1 else y.reshape(*batch, *y.shape[1:])
+  y = y if len(batch) == 1 else y.reshape(*batch, *y.shape[1:])
+  return y[..., 0, :] if no_window else y
 
 
 def transposed(

@@ -57,8 +57,8 @@ def seen_by_kernel(
   spatial = check_images(x)
   _check_kernel(x, kernel, groups)
   shape, rank = kernel.shape[:-2], len(spatial)
-  spread = per_dimension('input_dilation', _one_if_none(input_dilation), rank)
-  dilation = per_dimension('kernel_dilation', _one_if_none(kernel_dilation), rank)
+  spread = steps('input_dilation', input_dilation, rank)
+  dilation = steps('kernel_dilation', kernel_dilation, rank)
   reach = tuple((w - 1) * d + 1 for w, d in zip(shape, dilation, strict=True))
   mode = BORDERS.get(padding.upper()) if isinstance(padding, str) else None
   if mode:
@@ -67,8 +67,7 @@ def seen_by_kernel(
       raise ArgumentError(f'padding {padding!r} needs pixels, got x of shape {x.shape}')
     x, pads = jnp.pad(x, ((0, 0), *pads, (0, 0)), mode=mode), [(0, 0)] * rank
   else:
-    steps = per_dimension('strides', _one_if_none(strides), rank)
-    pads = padding_pairs(padding, spatial, reach, steps, negative=True)
+    pads = padding_pairs(padding, spatial, reach, steps('strides', strides, rank), negative=True)
   inside = [(min(low, 0), min(high, 0), d - 1) for (low, high), d in zip(pads, spread, strict=True)]
   if any(map(any, inside)):
     sizes = [
@@ -88,7 +87,7 @@ def resolve_window(
   shape: int | Sequence[int],
   strides: int | Sequence[int] | None,
   padding: Padding,
-  dilation: int | Sequence[int] = 1,
+  dilation: int | Sequence[int] | None = 1,
   *,
   shape_name: str,
 ) -> Window:
@@ -99,7 +98,7 @@ def resolve_window(
     shape: size of the window.
     strides: step of the window; None is 1.
     padding: of the image.
-    dilation: step between the positions inside the window.
+    dilation: step between the positions inside the window, like `strides`.
     shape_name: name of `shape` in error messages.
 
   Raises:
@@ -107,8 +106,8 @@ def resolve_window(
   """
   rank = len(spatial)
   shape = per_dimension(shape_name, shape, rank)
-  strides = per_dimension('strides', _one_if_none(strides), rank)
-  dilation = per_dimension('kernel_dilation', dilation, rank)
+  strides = steps('strides', strides, rank)
+  dilation = steps('kernel_dilation', dilation, rank)
   reach = tuple((w - 1) * d + 1 for w, d in zip(shape, dilation, strict=True))
   pads = padding_pairs(padding, spatial, reach, strides)
   padded = tuple(n + low + high for n, (low, high) in zip(spatial, pads, strict=True))
@@ -119,6 +118,11 @@ def resolve_window(
     )
   output = tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, strides, strict=True))
   return Window(shape, strides, pads, dilation, output)
+
+
+def steps(name: str, value: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+  """Returns strides or a dilation as `rank` positive integers; None is 1."""
+  return per_dimension(name, 1 if value is None else value, rank)
 
 
 def per_dimension(name: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
@@ -177,10 +181,6 @@ def padding_pairs(
   if not negative and any(n < 0 for pair in pairs for n in pair):
     raise ArgumentError(f'padding must not be negative, got {padding!r}: crop the input instead')
   return tuple((int(low), int(high)) for low, high in pairs)
-
-
-def _one_if_none(value: int | Sequence[int] | None) -> int | Sequence[int]:
-  return 1 if value is None else value
 
 
 def as_floating(name: str, value: jax.typing.ArrayLike) -> jax.Array:
@@ -254,7 +254,7 @@ def check_center(
   kernel_shape: tuple[int, ...], input_dilation: int | Sequence[int] | None = 1
 ) -> None:
   """Checks that a patch has more than one value, and no zeros that an offset would not change."""
-  if any(d != 1 for d in np.ravel(_one_if_none(input_dilation))):
+  if input_dilation is not None and any(d != 1 for d in np.ravel(input_dilation)):
     raise ArgumentError(
       f'center=True needs input_dilation=1, got {input_dilation!r}: an offset of the image would '
       'not change the zeros between the pixels'

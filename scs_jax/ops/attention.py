@@ -6,9 +6,8 @@ from jax import lax
 
 from scs_jax.errors import ArgumentError
 from scs_jax.ops import arguments
-from scs_jax.ops.arguments import common_dtype
-from scs_jax.ops.derivatives import limit_slope, quotient, safe_sqrt
-from scs_jax.ops.scaling import power_of_two
+from scs_jax.ops.derivatives import limit_slope, quotient
+from scs_jax.ops.scaling import in_own_units
 from scs_jax.ops.sharpening import sharpen
 
 
@@ -78,12 +77,8 @@ def sharpened_cosine_attention(
   q = arguments.as_scalar_or_features('q', q, heads, dtype, positive=False)
 
   def with_lengths(x):
-    """Returns tokens and their lengths in units of powers of two, so that products are in range."""
-    wide = x.astype(dtype)
-    unit = power_of_two(wide, (x.ndim - 1,))
-    wide = wide * (1 / unit)
-    length = safe_sqrt(jnp.square(wide).sum(-1))
-    return wide.astype(x.dtype), length + jnp.broadcast_to(q, length.shape) / unit[..., 0]
+    wide, length = in_own_units(x.astype(dtype), jnp.broadcast_to(q, x.shape[:-1]))
+    return wide.astype(x.dtype), length
 
   (query, query_length), (key, key_length) = with_lengths(query), with_lengths(key)
   dot = jnp.einsum(
@@ -91,7 +86,7 @@ def sharpened_cosine_attention(
   )
   length = jnp.einsum('...ih,...jh->...ijh', query_length, key_length)
   compare = lambda dot, length, p: sharpen(quotient(dot, length), p)
-  a = limit_slope(compare, common_dtype(query.dtype, key.dtype))(dot, length, p)
+  a = limit_slope(compare, arguments.common_dtype(query.dtype, key.dtype))(dot, length, p)
   if mask is not None or is_causal:
     a = jnp.where(_seen(mask, is_causal, a.shape), a, 0)
   total = jnp.abs(a).sum(-2, keepdims=True)

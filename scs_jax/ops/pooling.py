@@ -52,7 +52,7 @@ def abs_max_pool(
   window = arguments.resolve_window(
     image[:-1],
     window_shape,
-    1 if strides is None else strides,
+    strides,
     padding,
     shape_name='window_shape',
   )

@@ -15,8 +15,7 @@ from scs_jax.ops import arguments
 from scs_jax.ops.arguments import Window
 from scs_jax.ops.centering import deviations
 from scs_jax.ops.convolution import LAYOUTS
-from scs_jax.ops.derivatives import safe_sqrt
-from scs_jax.ops.scaling import power_of_two
+from scs_jax.ops.scaling import in_own_units
 from scs_jax.ops.sharpening import sharpen
 
 
@@ -70,7 +69,7 @@ def similarity(
   if center:
     s, k = (deviations(v, (v.ndim - 1,)) for v in (s, k))
   q, kernel_q = (jnp.broadcast_to(v, (out,)).reshape(k.shape[:-1]) for v in (q, kernel_q))
-  (s, s_length), (k, k_length) = _length(s, q), _length(k, kernel_q)
+  (s, s_length), (k, k_length) = in_own_units(s, q), in_own_units(k, kernel_q)
   dot = (s * k).sum(-1)
   defined = (s_length > 0) & (k_length > 0)
   s_scale, k_scale = (1 / jnp.where(defined, length, 1) for length in (s_length, k_length))
@@ -107,10 +106,3 @@ def patches(x: jax.Array, window: Window) -> jax.Array:
     precision=lax.Precision.HIGHEST,
   )
   return flat.reshape(*flat.shape[:-1], x.shape[-1], math.prod(window.shape))
-
-
-def _length(x: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Returns vectors and their lengths plus `q`, both in units of powers of two, so squares fit."""
-  unit = power_of_two(x, (x.ndim - 1,))
-  x = x / unit
-  return x, safe_sqrt(jnp.square(x).sum(-1)) + q / unit[..., 0]

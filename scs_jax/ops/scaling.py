@@ -60,6 +60,21 @@ def norm(x: jax.Array, axis: int) -> jax.Array:
   return safe_sqrt(squares) * unit.reshape(squares.shape)
 
 
+def in_own_units(x: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns vectors and their lengths, both in units of powers of two, so that squares fit.
+
+  Args:
+    x: vectors, `[..., features]`.
+    q: added to their norms, `[...]`.
+
+  Returns:
+    Vectors `[..., features]`, and norms plus q `[...]`.
+  """
+  unit = power_of_two(x, (x.ndim - 1,))
+  x = x * (1 / unit)
+  return x, safe_sqrt(jnp.square(x).sum(-1)) + q / unit[..., 0]
+
+
 def _factors(dtype: jnp.dtype) -> tuple[float, float, float]:
   """In float32 2^78, 1 and 2^-66: the sums are right for norms up to 2^-14, 2^64 and 2^128."""
   exponents = jnp.finfo(dtype).maxexp

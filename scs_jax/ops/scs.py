@@ -195,11 +195,13 @@ def _similarity(
     c = cosine(dot if exact else quotient(dot, k_length), s_norm, q)
     return sharpen(c, p).astype(result)
 
+  values = (dot, s_norm, k_length, q)
   if fixed_p is not None:
     finish = functools.partial(finish, p=fixed_p)
-  elif not exact:
-    finish = differentiated_at(finish, _recovered_from_output)
-  values = (dot, s_norm, k_length, q) if fixed_p else (dot, s_norm, k_length, q, power)
+  else:
+    values += (power,)
+    if not exact:
+      finish = differentiated_at(finish, _recovered_from_output)
   return limit_slope(finish, common)(*values)
 
 

@@ -68,9 +68,8 @@ def sharpened_cosine_transpose(
       f'kernel must be [*window, in, out] with {rank} window dimensions to match x of shape '
       f'{x.shape}, got shape {kernel.shape}'
     )
-  steps = arguments.per_dimension('strides', 1 if strides is None else strides, rank)
-  dilation = 1 if kernel_dilation is None else kernel_dilation
-  dilation = arguments.per_dimension('kernel_dilation', dilation, rank)
+  steps = arguments.steps('strides', strides, rank)
+  dilation = arguments.steps('kernel_dilation', kernel_dilation, rank)
   pads = _pads(padding, kernel.shape[:rank], steps, dilation)
   x, window = arguments.seen_by_kernel(x, kernel, 1, pads, steps, dilation, 1)
   dtype = arguments.accumulation_dtype(x, kernel)
